@@ -1,0 +1,19 @@
+//! The nouns of the journey: ids, clock, values, patches, records. Plain data that cannot be wrong once built.
+//!
+//! Place in the journey: beneath everything. Nothing here reads a clock, a database or the network.
+
+mod cursor;
+mod hlc;
+mod ids;
+mod patch;
+mod record;
+mod value;
+
+pub use cursor::{Cursor, Cursors, ServerIngestId};
+pub use hlc::Hlc;
+pub use ids::{
+    ActionId, ActionTag, AudienceKey, BatchId, ClientId, Epoch, IdError, RowId, RowKey, SliceTag, TableName, UserId,
+};
+pub use patch::{Columns, Effect, Operation, Patch};
+pub use record::{ActionArgs, ActionRecord, RecordBody, ReplayKey};
+pub use value::{FromValue, Value, ValueError};

@@ -1,0 +1,327 @@
+//! The one closed value type of rows, and its form on the wire.
+//!
+//! MessagePack carries null, bool, integer, float, text and bytes natively; JSON is extension type 1 holding its text, so
+//! it stays flat whatever it nests. JSON documents (for humans) tag what JSON cannot say.
+
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+/// One column's value.
+///
+/// Equality is exact: floats compare by their bits, so NaN equals itself and `-0.0` differs from `0.0`; JSON compares as
+/// text.
+#[derive(Debug, Clone)]
+pub enum Value {
+    /// SQL NULL.
+    Null,
+    /// A column declared BOOLEAN.
+    Bool(bool),
+    /// A 64-bit integer.
+    Integer(i64),
+    /// A double.
+    Real(f64),
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// A column declared JSON, as text.
+    Json(String),
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Null, Self::Null) => true,
+            (Self::Bool(a), Self::Bool(b)) => a == b,
+            (Self::Integer(a), Self::Integer(b)) => a == b,
+            (Self::Real(a), Self::Real(b)) => a.to_bits() == b.to_bits(),
+            (Self::Text(a), Self::Text(b)) | (Self::Json(a), Self::Json(b)) => a == b,
+            (Self::Bytes(a), Self::Bytes(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Value {}
+
+impl Value {
+    /// The kind's name, for errors that must not hold the value.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "bool",
+            Self::Integer(_) => "integer",
+            Self::Real(_) => "real",
+            Self::Text(_) => "text",
+            Self::Bytes(_) => "bytes",
+            Self::Json(_) => "json",
+        }
+    }
+}
+
+macro_rules! value_from {
+    ($($type:ty => $make:expr),* $(,)?) => {
+        $(impl From<$type> for Value {
+            fn from(value: $type) -> Self {
+                ($make)(value)
+            }
+        })*
+    };
+}
+
+value_from! {
+    bool => Value::Bool,
+    i64 => Value::Integer,
+    i32 => |n: i32| Value::Integer(n.into()),
+    u32 => |n: u32| Value::Integer(n.into()),
+    f64 => Value::Real,
+    String => Value::Text,
+    &str => |text: &str| Value::Text(text.to_owned()),
+    &String => |text: &String| Value::Text(text.clone()),
+    Vec<u8> => Value::Bytes,
+    super::RowId => |id: super::RowId| Value::Text(id.into()),
+    &super::RowId => |id: &super::RowId| Value::Text(id.as_str().to_owned()),
+    &super::UserId => |id: &super::UserId| Value::Text(id.as_str().to_owned()),
+    &super::AudienceKey => |key: &super::AudienceKey| Value::Text(key.as_str().to_owned()),
+}
+
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+/// A value was not of the kind that the caller asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}, found {actual}")]
+pub struct ValueError {
+    /// What was asked for.
+    pub expected: &'static str,
+    /// What is there.
+    pub actual: &'static str,
+}
+
+/// Reads a Rust type out of a [`Value`].
+pub trait FromValue: Sized {
+    /// The conversion.
+    ///
+    /// # Errors
+    /// [`ValueError`] if the value is of another kind.
+    fn from_value(value: Value) -> Result<Self, ValueError>;
+}
+
+macro_rules! from_value {
+    ($($type:ty, $expected:literal, $($pattern:pat => $read:expr),+);* $(;)?) => {
+        $(impl FromValue for $type {
+            fn from_value(value: Value) -> Result<Self, ValueError> {
+                match value {
+                    $($pattern => Ok($read),)+
+                    other => Err(ValueError { expected: $expected, actual: other.kind() }),
+                }
+            }
+        })*
+    };
+}
+
+from_value! {
+    bool, "bool", Value::Bool(b) => b, Value::Integer(0) => false, Value::Integer(1) => true;
+    i64, "integer", Value::Integer(n) => n;
+    f64, "real", Value::Real(r) => r;
+    String, "text", Value::Text(text) | Value::Json(text) => text;
+    Vec<u8>, "bytes", Value::Bytes(bytes) => bytes;
+}
+
+impl FromValue for Value {
+    fn from_value(value: Value) -> Result<Self, ValueError> {
+        Ok(value)
+    }
+}
+
+impl<T: FromValue> FromValue for Option<T> {
+    fn from_value(value: Value) -> Result<Self, ValueError> {
+        match value {
+            Value::Null => Ok(None),
+            other => T::from_value(other).map(Some),
+        }
+    }
+}
+
+const JSON_EXTENSION: i8 = 1;
+const TAG_JSON: &str = "json";
+const TAG_BYTES: &str = "bytes";
+const TAG_REAL: &str = "real";
+
+/// rmp-serde writes a newtype of this name as a MessagePack extension.
+const EXTENSION: &str = rmp_serde::MSGPACK_EXT_STRUCT_NAME;
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let human = serializer.is_human_readable();
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(b) => serializer.serialize_bool(*b),
+            Self::Integer(n) => serializer.serialize_i64(*n),
+            Self::Real(r) if human => tagged(serializer, TAG_REAL, &r.to_bits().to_string()),
+            Self::Real(r) => serializer.serialize_f64(*r),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Bytes(bytes) if human => tagged(serializer, TAG_BYTES, bytes),
+            Self::Bytes(bytes) => serializer.serialize_bytes(bytes),
+            Self::Json(text) if human => tagged(serializer, TAG_JSON, text),
+            Self::Json(text) => serializer
+                .serialize_newtype_struct(EXTENSION, &(JSON_EXTENSION, serde_bytes::Bytes::new(text.as_bytes()))),
+        }
+    }
+}
+
+fn tagged<S: Serializer, T: Serialize + ?Sized>(serializer: S, tag: &str, value: &T) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(1))?;
+    map.serialize_entry(tag, value)?;
+    map.end()
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+struct ValueVisitor;
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("null, a bool, a 64-bit integer, a double, text, bytes or JSON text")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, b: bool) -> Result<Value, E> {
+        Ok(Value::Bool(b))
+    }
+
+    fn visit_i64<E>(self, n: i64) -> Result<Value, E> {
+        Ok(Value::Integer(n))
+    }
+
+    fn visit_u64<E: de::Error>(self, n: u64) -> Result<Value, E> {
+        i64::try_from(n).map(Value::Integer).map_err(|_| E::custom("integer above 2^63-1"))
+    }
+
+    fn visit_f64<E>(self, r: f64) -> Result<Value, E> {
+        Ok(Value::Real(r))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::Text(text.to_owned()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Value, E> {
+        Ok(Value::Text(text))
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Value, E> {
+        Ok(Value::Bytes(bytes.to_owned()))
+    }
+
+    fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Value, E> {
+        Ok(Value::Bytes(bytes))
+    }
+
+    /// A MessagePack extension.
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let (kind, bytes) = <(i8, serde_bytes::ByteBuf)>::deserialize(deserializer)?;
+        if kind != JSON_EXTENSION {
+            return Err(de::Error::custom(format_args!("unknown value extension {kind}")));
+        }
+        String::from_utf8(bytes.into_vec()).map(Value::Json).map_err(|_| de::Error::custom("JSON that is not UTF-8"))
+    }
+
+    /// The tagged forms of human-readable formats.
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let tag: String = map.next_key()?.ok_or_else(|| de::Error::custom("empty value object"))?;
+        match tag.as_str() {
+            TAG_JSON => map.next_value().map(Value::Json),
+            TAG_BYTES => map.next_value().map(Value::Bytes),
+            TAG_REAL => {
+                let bits: String = map.next_value()?;
+                bits.parse().map(|bits| Value::Real(f64::from_bits(bits))).map_err(de::Error::custom)
+            }
+            other => Err(de::Error::unknown_variant(other, &[TAG_JSON, TAG_BYTES, TAG_REAL])),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn arb_value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Bool),
+            any::<i64>().prop_map(Value::Integer),
+            any::<u64>().prop_map(|bits| Value::Real(f64::from_bits(bits))),
+            any::<String>().prop_map(Value::Text),
+            any::<Vec<u8>>().prop_map(Value::Bytes),
+            any::<String>().prop_map(Value::Json),
+        ]
+    }
+
+    fn through_messagepack(value: &Value) -> Value {
+        rmp_serde::from_slice(&rmp_serde::to_vec_named(value).expect("encodes")).expect("decodes")
+    }
+
+    #[test]
+    fn the_awkward_values_survive() {
+        let awkward = [
+            Value::Real(f64::NAN),
+            Value::Real(-0.0),
+            Value::Real(1.0),
+            Value::Integer(1),
+            Value::Integer(i64::MAX),
+            Value::Integer(i64::MIN),
+            Value::Integer((1 << 53) + 1),
+            Value::Text(String::new()),
+            Value::Null,
+            Value::Json(r#"{"a":[{"b":[[[1]]]}]}"#.to_owned()),
+            Value::Text("x".repeat(1 << 20)),
+            Value::Bytes(vec![0; 70_000]),
+        ];
+        for value in awkward {
+            assert_eq!(through_messagepack(&value), value, "{}", value.kind());
+        }
+        assert_ne!(Value::Real(-0.0), Value::Real(0.0));
+        assert_ne!(Value::Text(String::new()), Value::Null);
+    }
+
+    #[test]
+    fn integers_beyond_i64_are_refused() {
+        let bytes = rmp_serde::to_vec(&u64::MAX).expect("encodes");
+        assert!(rmp_serde::from_slice::<Value>(&bytes).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn messagepack_round_trip(value in arb_value()) {
+            prop_assert_eq!(through_messagepack(&value), value);
+        }
+
+        #[test]
+        fn json_round_trip(value in arb_value()) {
+            let text = serde_json::to_string(&value).expect("encodes");
+            prop_assert_eq!(serde_json::from_str::<Value>(&text).expect("decodes"), value);
+        }
+    }
+}

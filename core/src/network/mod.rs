@@ -1,0 +1,169 @@
+//! What the engine needs of a network, and nothing more.
+//!
+//! Place in the journey: between the client's driver and a transport crate. A transport moves messages; it decides
+//! nothing. Publish acknowledgements never cross this trait: only [`Outcome::Accepted`] means kept.
+
+mod failover;
+#[cfg(feature = "test-util")]
+pub mod memory;
+#[cfg(feature = "test-util")]
+pub mod suite;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+pub use failover::Failover;
+
+use crate::model::AudienceKey;
+use crate::wire::{Fault, FetchPage, FetchRequest, Outcome, Session, SessionRequest, Slice, UploadBatch, WireError};
+
+/// Carries messages between one device and the server.
+///
+/// Every call may be repeated; a repeated upload of one batch has one effect. Implementations bound each call in time.
+#[async_trait]
+pub trait Network: Send + Sync + std::fmt::Debug + 'static {
+    /// Asks who the user is and what it may see.
+    async fn session(&self, request: &SessionRequest) -> Result<Session, NetworkError>;
+
+    /// Asks for the records after some cursors.
+    async fn fetch(&self, request: &FetchRequest) -> Result<FetchPage, NetworkError>;
+
+    /// Offers a batch and waits for its outcome.
+    ///
+    /// # Errors
+    /// Any error leaves the outcome *unknown*: the batch may or may not be committed. Send the same batch again.
+    async fn upload(&self, batch: &UploadBatch) -> Result<Outcome, NetworkError>;
+
+    /// Live events of these audiences, until the stream is dropped; `None` if this network has no push.
+    ///
+    /// The stream is lossy by contract: events may be missing, doubled or out of order. It yields [`Ingress::Wakeup`]
+    /// whenever something may have been missed, such as after a reconnect.
+    async fn subscribe(&self, audiences: &[AudienceKey]) -> Result<Option<BoxStream<'static, Ingress>>, NetworkError>;
+
+    /// What carries messages now.
+    fn carrier(&self) -> Carrier;
+}
+
+/// Something arrived, or may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ingress {
+    /// Records of one audience.
+    Slice(Slice),
+    /// Something may have changed: fetch.
+    Wakeup,
+}
+
+/// What carries messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// NATS, with live events.
+    Nats,
+    /// HTTP, by polling.
+    Http,
+    /// A server in this process.
+    Memory,
+    /// Nothing, at present.
+    Offline,
+}
+
+impl Carrier {
+    /// Whether changes arrive by themselves, without polling.
+    #[must_use]
+    pub const fn is_live(self) -> bool {
+        matches!(self, Self::Nats | Self::Memory)
+    }
+}
+
+/// Why a call did not return what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NetworkError {
+    /// The server cannot be reached; the next carrier may.
+    #[error("{carrier:?} is unavailable: {detail}")]
+    Unavailable {
+        /// Which carrier.
+        carrier: Carrier,
+        /// The transport's own words.
+        detail: String,
+    },
+    /// No answer in time. An upload's outcome is unknown.
+    #[error("no answer to {call} from {carrier:?} within {after_ms} ms")]
+    Timeout {
+        /// Which carrier.
+        carrier: Carrier,
+        /// Which call.
+        call: &'static str,
+        /// The deadline that passed.
+        after_ms: u64,
+    },
+    /// The server answered that it will not serve this.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The message does not fit through this carrier; the next may take it.
+    #[error("message of {actual} bytes, {carrier:?} takes at most {max}")]
+    TooLarge {
+        /// Which carrier.
+        carrier: Carrier,
+        /// Its bound.
+        max: usize,
+        /// The message's size.
+        actual: usize,
+    },
+    /// The answer cannot be read.
+    #[error("unreadable answer: {0}")]
+    Wire(#[from] Arc<WireError>),
+    /// The app's token callback failed.
+    #[error("no token: {0}")]
+    Token(String),
+}
+
+impl NetworkError {
+    /// Whether another carrier may succeed where this one failed.
+    #[must_use]
+    pub const fn is_carrier_trouble(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Timeout { .. } | Self::TooLarge { .. })
+    }
+}
+
+impl From<WireError> for NetworkError {
+    fn from(error: WireError) -> Self {
+        Self::Wire(Arc::new(error))
+    }
+}
+
+/// Where a transport gets its bearer token: asked anew for each connection and after each `Unauthenticated`.
+#[async_trait]
+pub trait TokenSource: Send + Sync + std::fmt::Debug + 'static {
+    /// The token to present now.
+    ///
+    /// # Errors
+    /// [`NetworkError::Token`] if none can be had.
+    async fn token(&self) -> Result<String, NetworkError>;
+}
+
+/// A token that never changes.
+#[derive(Clone)]
+pub struct StaticToken(String);
+
+impl StaticToken {
+    /// Wraps the token.
+    #[must_use]
+    pub fn new(token: impl Into<String>) -> Self {
+        Self(token.into())
+    }
+}
+
+impl std::fmt::Debug for StaticToken {
+    /// A token is a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StaticToken(…)")
+    }
+}
+
+#[async_trait]
+impl TokenSource for StaticToken {
+    async fn token(&self) -> Result<String, NetworkError> {
+        Ok(self.0.clone())
+    }
+}

@@ -1,0 +1,14 @@
+//! The only shapes that leave a process, and the only way in: bounded before anything is allocated.
+//!
+//! Every message is a MessagePack map `{v, body}`. Maps, not arrays, so that readers of an older version skip fields
+//! they do not know. No wire type is recursive; JSON stays text inside values.
+
+mod bounds;
+mod envelope;
+mod message;
+mod outcome;
+
+pub use bounds::is_one_map;
+pub use envelope::{WIRE_VERSION, WireError, decode, encode};
+pub use message::{AudienceHead, FetchPage, FetchRequest, LogRecord, Session, SessionRequest, Slice, UploadBatch, UploadRecord};
+pub use outcome::{Fault, FaultCode, Outcome, OutcomeMessage, RejectionKind, Reply};
