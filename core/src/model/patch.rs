@@ -51,7 +51,9 @@ impl Operation {
     /// From the stored name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Insert, Self::Update, Self::Delete, Self::Nothing].into_iter().find(|operation| operation.as_str() == name)
+        [Self::Insert, Self::Update, Self::Delete, Self::Nothing]
+            .into_iter()
+            .find(|operation| operation.as_str() == name)
     }
 
     /// The effect of this kind with these columns, which kinds without columns ignore.

@@ -89,9 +89,7 @@ impl ActionRecord {
     #[must_use]
     pub fn position(&self) -> ReplayKey {
         match &self.body {
-            RecordBody::Action { .. } => {
-                ReplayKey { clock: self.clock, client_id: self.client_id, action_id: self.id }
-            }
+            RecordBody::Action { .. } => ReplayKey { clock: self.clock, client_id: self.client_id, action_id: self.id },
             RecordBody::Correction { amends, .. } => *amends,
         }
     }

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    ActionId, ActionRecord, AudienceKey, BatchId, ClientId, Cursor, Cursors, Epoch, Hlc, Patch, RecordBody, SliceTag, UserId,
+    ActionId, ActionRecord, AudienceKey, BatchId, ClientId, Cursor, Cursors, Epoch, Hlc, Patch, RecordBody, SliceTag,
+    UserId,
 };
 
 /// Opens a session for a device.

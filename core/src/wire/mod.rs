@@ -10,5 +10,7 @@ mod outcome;
 
 pub use bounds::is_one_map;
 pub use envelope::{WIRE_VERSION, WireError, decode, encode};
-pub use message::{AudienceHead, FetchPage, FetchRequest, LogRecord, Session, SessionRequest, Slice, UploadBatch, UploadRecord};
+pub use message::{
+    AudienceHead, FetchPage, FetchRequest, LogRecord, Session, SessionRequest, Slice, UploadBatch, UploadRecord,
+};
 pub use outcome::{Fault, FaultCode, Outcome, OutcomeMessage, RejectionKind, Reply};
