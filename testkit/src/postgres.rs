@@ -1,0 +1,195 @@
+//! PostgreSQL.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use sqlx_core::connection::Connection;
+use sqlx_core::executor::Executor;
+use sqlx_core::sql_str::AssertSqlSafe;
+use sqlx_postgres::PgConnection;
+use tokio::sync::OnceCell;
+use url::Url;
+use uuid::Uuid;
+
+use crate::account::Account;
+use crate::error::{Service, ServiceError};
+use crate::find::{self, Source};
+use crate::port::free_port;
+use crate::process::Process;
+use crate::wait::wait_for;
+
+const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How often another port is tried when a server ends instead of listening.
+const STARTS_MAX: u32 = 4;
+/// Tests need no durability across a power cut, only speed; what was committed must outlive a kill.
+const SETTINGS: [&str; 6] = [
+    "fsync=off",
+    "full_page_writes=off",
+    "max_connections=200",
+    "shared_buffers=64MB",
+    "listen_addresses=127.0.0.1",
+    "unix_socket_directories=.",
+];
+
+/// A Postgres of this program; the role of its URL is a superuser.
+#[derive(Debug)]
+pub struct Postgres {
+    url: Url,
+    server: Server,
+}
+
+#[derive(Debug)]
+enum Server {
+    /// Given by URL.
+    Given,
+    /// A process of ours.
+    Process { process: Process, programs: PathBuf, port: u16 },
+}
+
+/// The server that all tests of this program share; started when first asked for.
+///
+/// # Errors
+/// As [`Postgres::start`].
+pub async fn postgres() -> Result<&'static Postgres, ServiceError> {
+    static SHARED: OnceCell<Postgres> = OnceCell::const_new();
+    SHARED.get_or_try_init(Postgres::start).await
+}
+
+impl Postgres {
+    /// Starts a server of its own; with `DATABASE_URL` set, takes that one.
+    ///
+    /// # Errors
+    /// [`ServiceError`] if no server can be had or it does not start.
+    pub async fn start() -> Result<Self, ServiceError> {
+        if let Some(url) = find::url_from_environment(Service::Postgres) {
+            return Self::at(&url, Server::Given);
+        }
+        let Source::Program(programs) = find::find(Service::Postgres).await?;
+        let mut starts = 1;
+        loop {
+            match Self::start_process(&programs).await {
+                // Most likely the port was taken between choosing it and listening on it.
+                Err(ServiceError::Start { detail, .. }) if starts < STARTS_MAX => {
+                    tracing::debug!(detail, "postgres did not start, trying another port");
+                    starts += 1;
+                }
+                started => return started,
+            }
+        }
+    }
+
+    async fn start_process(programs: &Path) -> Result<Self, ServiceError> {
+        let programs = programs.to_owned();
+        let (process, programs) = blocking(move || {
+            let process = Process::prepare(Service::Postgres, Account::if_root())?;
+            initialise(&process, &programs)?;
+            Ok((process, programs))
+        })
+        .await?;
+        let port = free_port();
+        let url = format!("postgres://postgres@{}:{port}/postgres", Ipv4Addr::LOCALHOST);
+        let server = Self::at(&url, Server::Process { process, programs, port })?;
+        server.restart().await?;
+        Ok(server)
+    }
+
+    fn at(url: &str, server: Server) -> Result<Self, ServiceError> {
+        let parsed = Url::parse(url);
+        let url = parsed.map_err(|source| ServiceError::Url { service: Service::Postgres, source })?;
+        Ok(Self { url, server })
+    }
+
+    /// The URL of a superuser, of the database that is there from the start.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.url.as_str()
+    }
+
+    /// Makes an empty database and returns its URL; its name begins with `prefix`.
+    ///
+    /// # Errors
+    /// [`ServiceError::Database`] if Postgres refuses, such as to a role of `DATABASE_URL` that may not.
+    pub async fn create_database(&self, prefix: &str) -> Result<String, ServiceError> {
+        let mut name: String = prefix.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(24).collect();
+        name.push('_');
+        name.push_str(&Uuid::new_v4().simple().to_string());
+        let refused = |source| ServiceError::Database { call: "create a database", source };
+        let mut connection = PgConnection::connect(self.url()).await.map_err(refused)?;
+        // The name is letters, digits and underscores: nothing in it needs quoting.
+        let statement = format!("CREATE DATABASE \"{name}\" TEMPLATE template0");
+        connection.execute(AssertSqlSafe(statement)).await.map_err(refused)?;
+        connection.close().await.map_err(refused)?;
+        let mut url = self.url.clone();
+        url.set_path(&name);
+        Ok(url.into())
+    }
+
+    /// Ends the server without warning, as a crash would; its data stays. Does nothing if it is down.
+    ///
+    /// # Errors
+    /// [`ServiceError::NotOurs`] with `DATABASE_URL`.
+    #[expect(clippy::unused_async, reason = "stopping a container waits for its daemon")]
+    pub async fn kill(&self) -> Result<(), ServiceError> {
+        match &self.server {
+            Server::Given => Err(ServiceError::NotOurs { service: Service::Postgres, call: "kill" }),
+            Server::Process { process, .. } => process.kill(),
+        }
+    }
+
+    /// Starts the server again with the same port and data, after killing it if it runs; returns when it is ready.
+    ///
+    /// # Errors
+    /// [`ServiceError::NotOurs`] with `DATABASE_URL`; others if it does not start.
+    pub async fn restart(&self) -> Result<(), ServiceError> {
+        match &self.server {
+            Server::Given => Err(ServiceError::NotOurs { service: Service::Postgres, call: "restart" }),
+            Server::Process { process, programs, port } => {
+                process.kill()?;
+                let mut command = process.command(&programs.join("postgres"));
+                command.args(["-D", "data", "-p", &port.to_string()]);
+                // Relative to the data folder, where postgres changes to.
+                for setting in SETTINGS {
+                    command.args(["-c", setting]);
+                }
+                process.spawn(&mut command)?;
+                let ready =
+                    wait_for("postgres to take connections", READY_WITHIN, async || match process.check_alive() {
+                        Err(ended) => Some(Err(ended)),
+                        Ok(()) => is_ready(process).then_some(Ok(())),
+                    });
+                ready.await.map_err(|late| process.start_error(late.to_string()))?
+            }
+        }
+    }
+}
+
+/// Makes the data folder.
+fn initialise(process: &Process, programs: &Path) -> Result<(), ServiceError> {
+    // macOS has no C.UTF-8; there, C with UTF-8 encoding sorts the same.
+    let locale = if cfg!(target_os = "macos") { "C" } else { "C.UTF-8" };
+    let mut initdb = process.command(&programs.join("initdb"));
+    initdb.args(["-D", "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale", locale]);
+    let output = initdb.stdout(Stdio::null()).stderr(Stdio::piped()).output();
+    let output = output.map_err(ServiceError::io("run initdb in", programs))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let stderr_tail = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(ServiceError::Command { command: "initdb".to_owned(), status: output.status, stderr_tail })
+}
+
+/// Postgres itself writes down when it takes connections: in its pid file, the last line, for the process of the first.
+fn is_ready(process: &Process) -> bool {
+    let Ok(text) = std::fs::read_to_string(process.folder().join("data/postmaster.pid")) else { return false };
+    let line = |number| text.lines().nth(number).map(str::trim);
+    line(0) == process.pid().map(|pid| pid.to_string()).as_deref() && line(7) == Some("ready")
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ServiceError> + Send + 'static,
+) -> Result<T, ServiceError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}

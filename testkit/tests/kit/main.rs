@@ -1,0 +1,4 @@
+//! The kit against the real things.
+
+mod clean_up;
+mod services;
