@@ -1,0 +1,72 @@
+//! What can stop a step of the engine. Nothing of a failed step is kept.
+
+use crate::action::ActionError;
+use crate::model::{ActionTag, AudienceKey, Epoch, IdError, UserId};
+use crate::store::StoreError;
+
+/// A step other than `execute` failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The local database cannot.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The connection proves another user than the one this database belongs to.
+    #[error("this database belongs to {expected}, the server sees {actual}")]
+    ForeignUser {
+        /// Whose data is here.
+        expected: UserId,
+        /// Whom the server sees.
+        actual: UserId,
+    },
+    /// The server has another history than the one that the cursors belong to.
+    #[error("the server's history is {actual}, the cursors belong to {expected}")]
+    EpochChanged {
+        /// The history known here.
+        expected: Epoch,
+        /// The server's present one.
+        actual: Epoch,
+    },
+    /// A step that needs a session came before the first one.
+    #[error("no session has been opened yet")]
+    NoSession,
+}
+
+/// An action was not executed; it left nothing behind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExecuteError {
+    /// The action itself failed: the app's rule, a statement, a panic.
+    #[error(transparent)]
+    Action(#[from] ActionError),
+    /// The local database cannot.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The action's tag is not one.
+    #[error("bad tag: {0}")]
+    Tag(#[from] IdError),
+    /// The action was not registered, so it could never be replayed.
+    #[error("action {tag} is not registered")]
+    Unregistered {
+        /// The action's tag.
+        tag: ActionTag,
+    },
+    /// The arguments do not encode to a map.
+    #[error("arguments of {tag} do not encode to a MessagePack map: use a struct with named fields")]
+    ArgumentsNoMap {
+        /// The action's tag.
+        tag: ActionTag,
+    },
+    /// The action is larger than may be uploaded.
+    #[error("action of {actual} bytes, at most {max} are allowed")]
+    TooLarge {
+        /// The bound.
+        max: usize,
+        /// Its encoded size.
+        actual: usize,
+    },
+    /// The action writes a row of an audience that the user is not in.
+    #[error("the user is not in audience {audience}")]
+    ForeignAudience {
+        /// The row's audience.
+        audience: AudienceKey,
+    },
+}

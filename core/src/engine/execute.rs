@@ -1,0 +1,98 @@
+//! `execute`: runs a local action and records it, in one transaction.
+//!
+//! Place in the journey: first hop. Takes an action, leaves its record, its patch and its undo.
+
+use super::{Committed, Engine, ExecuteError, Limits, fate};
+use crate::action::{Action, Context, Executing, run_caught};
+use crate::model::{ActionArgs, ActionId, ActionRecord, ActionTag, Patch, RecordBody};
+use crate::store::{Store, StoreTxn, StoredRecord, UNSENT};
+
+/// What an execution takes from the outside world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExecuteInput {
+    /// A new UUIDv7.
+    pub action_id: ActionId,
+    /// The wall clock, in milliseconds since 1970.
+    pub now_ms: i64,
+}
+
+/// An action was executed: its output, and what it changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executed<T> {
+    /// What the action returned.
+    pub output: T,
+    /// What it changed.
+    pub committed: Committed,
+}
+
+impl<S: Store> Engine<S> {
+    /// Runs an action on the local rows and keeps it as pending.
+    ///
+    /// # Errors
+    /// [`ExecuteError`]; nothing of the action stays.
+    pub fn execute<A: Action>(&mut self, action: &A, input: ExecuteInput) -> Result<Executed<A::Output>, ExecuteError> {
+        let body = self.body(action)?;
+        let txn = self.store.begin()?;
+        let user_id = txn.user_id()?.expect("BUG: a store is opened for a user");
+        let record = ActionRecord {
+            id: input.action_id,
+            clock: txn.clock()?.tick(input.now_ms),
+            client_id: txn.client_id()?,
+            user_id,
+            server_ingest_id: None,
+            body,
+        };
+        let executing = Executing {
+            action_id: record.id,
+            client_id: record.client_id,
+            user_id: record.user_id.clone(),
+            clock: record.clock,
+        };
+        txn.begin_action(record.id)?;
+        let output = run_caught(action, &mut Context::new(txn.as_sql(), &self.tables, executing));
+        txn.end_action();
+        let output = output?;
+        let rows = txn.captured(record.id)?;
+        check(&*txn, &self.limits, &record, &rows)?;
+        let committed = Committed { rows: rows.iter().map(Patch::row_key).collect(), ..Committed::default() };
+        let position = record.position();
+        txn.put_clock(record.clock)?;
+        txn.put_record(&StoredRecord {
+            executed: Some(fate::digest(&rows)),
+            row_count: u32::try_from(rows.len()).expect("BUG: the size check bounds the rows"),
+            faithful: None,
+            record,
+            rows,
+        })?;
+        txn.remember_newest(position, UNSENT)?;
+        txn.commit()?;
+        Ok(Executed { output, committed })
+    }
+
+    fn body<A: Action>(&self, action: &A) -> Result<RecordBody, ExecuteError> {
+        let tag = ActionTag::new(A::TAG)?;
+        if !self.registry.knows(&tag) {
+            return Err(ExecuteError::Unregistered { tag });
+        }
+        match rmp_serde::to_vec_named(action).ok().and_then(ActionArgs::from_encoded) {
+            Some(args) => Ok(RecordBody::Action { tag, args }),
+            None => Err(ExecuteError::ArgumentsNoMap { tag }),
+        }
+    }
+}
+
+/// Refuses here what the server would refuse later: too large, or not the user's to write.
+fn check(txn: &dyn StoreTxn, limits: &Limits, record: &ActionRecord, rows: &[Patch]) -> Result<(), ExecuteError> {
+    let actual = super::upload::encoded_size(record, rows);
+    if actual > limits.action_bytes_max {
+        return Err(ExecuteError::TooLarge { max: limits.action_bytes_max, actual });
+    }
+    // Before the first session the audiences are unknown, and the server decides.
+    if txn.epoch()?.is_some() {
+        let mine = txn.cursors()?;
+        if let Some(foreign) = rows.iter().find(|row| !mine.contains_key(&row.audience_key)) {
+            return Err(ExecuteError::ForeignAudience { audience: foreign.audience_key.clone() });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! Live slices and fetched pages become arrivals: complete actions with the cursors that they reach.
+//!
+//! Place in the journey: after the network, before [`super::integrate`]. Slices may be missing, doubled or out of order;
+//! a slice is taken when it continues its audience, and an action when all its slices that belong here are here.
+
+use super::integrate::Arrivals;
+use super::{Committed, Engine, EngineError};
+use crate::model::{ActionId, AudienceKey, Cursor, Cursors, SliceTag};
+use crate::store::Store;
+use crate::wire::{FetchPage, FetchRequest, LogRecord, Slice};
+
+/// What became of a slice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Received {
+    /// It, and what waited for it, is integrated.
+    Integrated(Committed),
+    /// Nothing in it is new, or it is not for this device.
+    Known,
+    /// An action in it has more slices for this device, which are under way. If they do not come: fetch.
+    Waiting,
+    /// Something before it is missing here, or it was too large to be published: fetch.
+    Gap,
+}
+
+impl<S: Store> Engine<S> {
+    /// Takes a live slice.
+    ///
+    /// # Errors
+    /// [`EngineError::EpochChanged`] if it is of another history.
+    pub fn receive(&mut self, slice: Slice) -> Result<Received, EngineError> {
+        let (cursors, epoch) = self.read(|txn| Ok((txn.cursors()?, txn.epoch()?)))?;
+        let expected = epoch.ok_or(EngineError::NoSession)?;
+        if expected != slice.epoch {
+            return Err(EngineError::EpochChanged { expected, actual: slice.epoch });
+        }
+        self.waiting.retain(|waiting| cursors.get(&waiting.audience_key).is_some_and(|have| *have < waiting.through));
+        let Some(cursor) = cursors.get(&slice.audience_key).copied() else { return Ok(Received::Known) };
+        let reached = self.reached(&slice.audience_key, cursor);
+        if slice.through <= reached {
+            return Ok(Received::Known);
+        }
+        if slice.prev > reached || slice.records.is_empty() {
+            return Ok(Received::Gap);
+        }
+        self.waiting.push(slice);
+        if !self.waiting.iter().flat_map(|slice| &slice.records).all(|record| self.is_complete(record, &cursors)) {
+            return Ok(Received::Waiting);
+        }
+        let arrivals = Arrivals::from_slices(std::mem::take(&mut self.waiting));
+        self.integrate(arrivals).map(Received::Integrated)
+    }
+
+    /// What to ask the server for: everything after the cursors.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSession`] before the first session.
+    pub fn fetch_request(&mut self) -> Result<FetchRequest, EngineError> {
+        self.read(|txn| {
+            Ok(FetchRequest {
+                client_id: txn.client_id()?,
+                epoch: txn.epoch()?.ok_or(EngineError::NoSession)?,
+                cursors: txn.cursors()?,
+            })
+        })
+    }
+
+    /// Takes a fetched page.
+    ///
+    /// # Errors
+    /// [`EngineError::EpochChanged`] if it is of another history.
+    pub fn integrate_page(&mut self, page: FetchPage) -> Result<Committed, EngineError> {
+        let epoch = self.read(|txn| Ok(txn.epoch()?))?.ok_or(EngineError::NoSession)?;
+        if epoch != page.epoch {
+            return Err(EngineError::EpochChanged { expected: epoch, actual: page.epoch });
+        }
+        self.integrate(Arrivals { records: page.records, cursors: page.cursors })
+    }
+
+    /// Through where an audience is here, waiting slices included.
+    fn reached(&self, audience: &AudienceKey, cursor: Cursor) -> Cursor {
+        let waiting = self.waiting.iter().filter(|slice| slice.audience_key == *audience);
+        waiting.map(|slice| slice.through).max().map_or(cursor, |through| through.max(cursor))
+    }
+
+    /// Whether every slice of the record that belongs to this device's audiences is here.
+    fn is_complete(&self, record: &LogRecord, cursors: &Cursors) -> bool {
+        let Some(number) = record.record.server_ingest_id else { return false };
+        cursors.iter().all(|(audience, cursor)| {
+            !record.slices.contains(&SliceTag::of(record.record.id, audience))
+                || cursor.covers(number)
+                || self.waiting.iter().any(|slice| slice.audience_key == *audience && holds(slice, record.record.id))
+        })
+    }
+}
+
+fn holds(slice: &Slice, action: ActionId) -> bool {
+    slice.records.iter().any(|record| record.record.id == action)
+}
+
+impl Arrivals {
+    /// Puts the slices of each action together again.
+    fn from_slices(slices: Vec<Slice>) -> Self {
+        let mut arrivals = Self { records: Vec::new(), cursors: Cursors::new() };
+        for slice in slices {
+            let cursor = arrivals.cursors.entry(slice.audience_key).or_default();
+            *cursor = slice.through.max(*cursor);
+            for record in slice.records {
+                match arrivals.records.iter_mut().find(|known| known.record.id == record.record.id) {
+                    Some(known) => known.rows.extend(record.rows),
+                    None => arrivals.records.push(record),
+                }
+            }
+        }
+        for record in &mut arrivals.records {
+            record.rows.sort_by_key(|row| row.sequence);
+            record.rows.dedup_by_key(|row| row.sequence);
+        }
+        arrivals
+    }
+}

@@ -1,0 +1,160 @@
+//! The engine: synchronous and deterministic. `(database, input, now) → (database, output)`.
+//!
+//! Place in the journey: between the app's actions and the network. It has no clock, no randomness, no threads and no
+//! sockets: ids and times come in as values, messages come in and go out as values. [`crate::client`] drives it.
+//!
+//! The journey of an action: [`execute`](Engine::execute) → [`next_batch`](Engine::next_batch) → the server →
+//! [`conclude`](Engine::conclude) on this device, [`receive`](Engine::receive) or
+//! [`integrate_page`](Engine::integrate_page) on the others.
+//!
+//! # Invariants
+//! - I-01: after every step, the rows are the fold, in replay-key order, of effective patches and of what this device
+//!   is about to upload.
+//! - I-02: a step is one transaction: all of it is kept, or none.
+//! - I-03: cursors move in the transaction that integrates what they cover, and in no other.
+//! - I-04: an own action leaves the log only into quarantine.
+
+mod amend;
+mod error;
+mod execute;
+mod fate;
+mod ingress;
+mod integrate;
+mod judge;
+mod replay;
+mod upload;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use error::{EngineError, ExecuteError};
+pub use execute::{ExecuteInput, Executed};
+pub use ingress::Received;
+pub use upload::{Concluded, SentBatch};
+
+use crate::action::{Identity, Registry, Table, Tables};
+use crate::model::{ActionId, ClientId, Cursors, RowKey};
+use crate::store::{Fate, Quarantined, Store, StoreTxn};
+use crate::wire::{Session, Slice};
+
+/// Bounds of what the engine makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest action: arguments and row effects, encoded.
+    pub action_bytes_max: usize,
+    /// An upload batch stops growing at this size. One larger action still goes, alone.
+    pub batch_bytes_max: usize,
+    /// An upload batch stops growing at this many records.
+    pub batch_records_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { action_bytes_max: 4 << 20, batch_bytes_max: 256 << 10, batch_records_max: 500 }
+    }
+}
+
+/// What a committed step changed, for the app's change feed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// The rows that it touched.
+    pub rows: BTreeSet<RowKey>,
+    /// The fates that it decided or changed.
+    pub fates: BTreeMap<ActionId, Fate>,
+}
+
+/// The engine of one device, on its store.
+#[derive(Debug)]
+pub struct Engine<S> {
+    store: S,
+    registry: Registry,
+    tables: Tables,
+    limits: Limits,
+    /// Slices of actions that have other slices still under way.
+    waiting: Vec<Slice>,
+    /// Counts rewrites of history: an outcome counts only for a batch made since the newest one.
+    generation: u64,
+    /// Records that the server holds with other content: fetch once, before anything is given up.
+    disputed: BTreeSet<ActionId>,
+}
+
+impl<S: Store> Engine<S> {
+    /// An engine on an open store. `tables` are those that the store tracks.
+    #[must_use]
+    pub fn new(store: S, registry: Registry, tables: &[Table], limits: Limits) -> Self {
+        let identity = |table: &Table| table.row_identity().cloned().unwrap_or(Identity::Given);
+        Self {
+            store,
+            registry,
+            tables: Tables::new(tables.iter().map(|table| (table.name().to_owned(), identity(table)))),
+            limits,
+            waiting: Vec::new(),
+            generation: 0,
+            disputed: BTreeSet::new(),
+        }
+    }
+
+    /// Takes what a session reply says: who the server sees, its history, the user's audiences.
+    ///
+    /// # Errors
+    /// [`EngineError::ForeignUser`] if the connection proves another user than this database belongs to;
+    /// [`EngineError::EpochChanged`] if the cursors belong to another history.
+    pub fn begin_session(&mut self, session: &Session) -> Result<(), EngineError> {
+        let txn = self.store.begin()?;
+        if let Some(expected) = txn.user_id()?.filter(|user| *user != session.user_id) {
+            return Err(EngineError::ForeignUser { expected, actual: session.user_id.clone() });
+        }
+        if let Some(expected) = txn.epoch()?.filter(|epoch| *epoch != session.epoch) {
+            return Err(EngineError::EpochChanged { expected, actual: session.epoch });
+        }
+        txn.put_session(&session.user_id, session.epoch)?;
+        for audience in &session.audiences {
+            txn.put_cursor(&audience.audience_key, crate::model::Cursor::START)?;
+        }
+        Ok(txn.commit()?)
+    }
+
+    /// This device.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`].
+    pub fn client_id(&mut self) -> Result<ClientId, EngineError> {
+        self.read(|txn| Ok(txn.client_id()?))
+    }
+
+    /// Through where this device has each of its audiences.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`].
+    pub fn cursors(&mut self) -> Result<Cursors, EngineError> {
+        self.read(|txn| Ok(txn.cursors()?))
+    }
+
+    /// How many local actions wait for the server.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`].
+    pub fn pending_count(&mut self) -> Result<u64, EngineError> {
+        self.read(|txn| Ok(txn.pending_count()?))
+    }
+
+    /// What became of an action that was executed here; `None` while it is pending.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`].
+    pub fn fate(&mut self, action: ActionId) -> Result<Option<Fate>, EngineError> {
+        self.read(|txn| Ok(txn.fate(action)?))
+    }
+
+    /// Local actions that were taken out of history, oldest first.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`].
+    pub fn quarantined(&mut self) -> Result<Vec<Quarantined>, EngineError> {
+        self.read(|txn| Ok(txn.quarantined()?))
+    }
+
+    fn read<T>(&mut self, read: impl FnOnce(&dyn StoreTxn) -> Result<T, EngineError>) -> Result<T, EngineError> {
+        let txn = self.store.begin()?;
+        read(&*txn)
+    }
+}

@@ -1,0 +1,247 @@
+//! Forward: settles one position after the other, so that the rows are right after each, not only at the end.
+
+use std::collections::BTreeSet;
+
+use super::amend::{self, Amended};
+use super::integrate::newest_of;
+use super::{Committed, fate};
+use crate::action::{ActionError, Context, Executing, Registry, Tables};
+use crate::model::{AudienceKey, ClientId, Effect, Patch, RecordBody, ReplayKey};
+use crate::patch::{Amendment, NetEffects, effective_patch, net_effects};
+use crate::store::{Fate, Logged, QuarantineKind, StoreError, StoreTxn, StoredRecord, UNSENT};
+
+/// One pass over history from a start position.
+pub(super) struct Replay<'a> {
+    pub(super) txn: &'a dyn StoreTxn,
+    pub(super) mine: BTreeSet<AudienceKey>,
+    pub(super) client_id: ClientId,
+    pub(super) committed: Committed,
+    registry: &'a Registry,
+    tables: &'a Tables,
+}
+
+/// What running an action did: its effects in sequence, or why it failed.
+pub(super) type Ran = Result<Vec<Patch>, ActionError>;
+
+impl<'a> Replay<'a> {
+    pub(super) fn new(
+        txn: &'a dyn StoreTxn,
+        registry: &'a Registry,
+        tables: &'a Tables,
+        mine: BTreeSet<AudienceKey>,
+    ) -> Result<Self, StoreError> {
+        let client_id = txn.client_id()?;
+        Ok(Self { txn, registry, tables, mine, client_id, committed: Committed::default() })
+    }
+
+    pub(super) fn finish(self) -> Committed {
+        self.committed
+    }
+
+    /// Settles every position from `start` on.
+    pub(super) fn forward_from(&mut self, start: ReplayKey) -> Result<(), StoreError> {
+        let mut newest = self.txn.newest_before(start)?;
+        let mut next = self.txn.at_or_after(start)?;
+        while let Some(logged) = next {
+            newest = newest.max(self.settle(&logged, newest)?);
+            self.txn.remember_newest(logged.position, newest)?;
+            next = self.txn.after(logged.position)?;
+        }
+        Ok(())
+    }
+
+    /// Settles one position; returns the newest arrival there.
+    fn settle(&mut self, logged: &Logged, newest_beneath: i64) -> Result<i64, StoreError> {
+        match &logged.action {
+            Some(action) if action.record.server_ingest_id.is_none() => self.settle_pending(action),
+            _ => self.settle_accepted(logged, newest_beneath),
+        }
+    }
+
+    /// Own pending: runs again, and what it does now becomes its patch. If it cannot, it goes to quarantine.
+    fn settle_pending(&mut self, action: &StoredRecord) -> Result<i64, StoreError> {
+        let id = action.record.id;
+        self.txn.savepoint()?;
+        let ran = match self.run(action)? {
+            Some(ran) => ran,
+            None => {
+                // An older version of the app executed it; its patch is all there is.
+                self.txn.apply_patch(id, &action.rows)?;
+                Ok(action.rows.clone())
+            }
+        };
+        let foreign = |rows: &Vec<Patch>| rows.iter().find(|row| !self.mine.contains(&row.audience_key)).cloned();
+        let reason = match &ran {
+            Ok(rows) => foreign(rows).map(|row| format!("the user is not in audience {}", row.audience_key)),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(reason) = reason {
+            self.txn.rollback_to_savepoint()?;
+            self.quarantine(action, QuarantineKind::RejectedOnReplay, reason)?;
+            return Ok(0);
+        }
+        let rows = ran.expect("BUG: a failed run has a reason");
+        self.txn.release_savepoint()?;
+        self.committed.rows.extend(rows.iter().map(Patch::row_key));
+        self.txn.put_patch(id, &rows)?;
+        Ok(UNSENT)
+    }
+
+    /// Takes a pending action out of the log, for this reason.
+    pub(super) fn quarantine(
+        &mut self,
+        action: &StoredRecord,
+        kind: QuarantineKind,
+        reason: String,
+    ) -> Result<(), StoreError> {
+        let id = action.record.id;
+        self.txn.quarantine(id, kind, &reason)?;
+        self.txn.remove_record(id)?;
+        self.decide(action, Fate::Rejected { reason })
+    }
+
+    /// Accepted: runs again where that can be judged; what differs is amended here or set to the patch.
+    fn settle_accepted(&mut self, logged: &Logged, newest_beneath: i64) -> Result<i64, StoreError> {
+        let accepted = Accepted::of(logged);
+        let newest = newest_of(accepted.records.iter().map(|stored| stored.record.server_ingest_id));
+        let id = logged.position.action_id;
+        let mut effect = accepted.effective.clone();
+        let mut own_reason = None;
+        let ran = match logged.action.as_ref().filter(|action| action.is_whole()) {
+            Some(action) => self.try_run(action, &accepted)?.map(|ran| (action, ran)),
+            None => None,
+        };
+        let mut amended = None;
+        match ran {
+            Some((action, ran)) => {
+                self.learn_faithful(action, &ran, newest_beneath)?;
+                if ran.did != accepted.net() {
+                    amended = self.amend(action, &accepted, &ran, newest_beneath)?;
+                    if let Some(Amended { record, amendments }) = &amended {
+                        effect = effective_patch(accepted.shared, &[&accepted.amendments[..], amendments].concat());
+                        if let RecordBody::Correction { reason, .. } = &record.record.body {
+                            own_reason.clone_from(reason);
+                        }
+                        self.txn.put_clock(record.record.clock)?;
+                        self.txn.put_record(record)?;
+                    }
+                    self.txn.apply_patch(id, &effect)?;
+                }
+            }
+            None => self.txn.apply_patch(id, &effect)?,
+        }
+        self.committed.rows.extend(effect.iter().map(Patch::row_key));
+        if let Some(action) = logged.action.as_ref().filter(|action| action.record.client_id == self.client_id) {
+            let reason = own_reason.or_else(|| accepted.newest_reason());
+            self.decide(action, fate::of_accepted(action, &effect, reason.as_ref()))?;
+        }
+        Ok(if amended.is_some() { UNSENT } else { newest })
+    }
+
+    /// Runs an accepted action on the rows as they are. What it did stays exactly if it is the effective patch.
+    fn try_run(&self, action: &StoredRecord, accepted: &Accepted<'_>) -> Result<Option<Outcome>, StoreError> {
+        self.txn.savepoint()?;
+        let Some(ran) = self.run(action)? else {
+            self.txn.release_savepoint()?;
+            return Ok(None);
+        };
+        let did = ran.as_ref().map(net_effects).unwrap_or_default();
+        if ran.is_ok() && did == accepted.net() {
+            self.txn.release_savepoint()?;
+        } else {
+            self.txn.rollback_to_savepoint()?;
+        }
+        Ok(Some(Outcome { did, failure: ran.err() }))
+    }
+
+    /// Runs a stored action in the present transaction; `None` if this version of the app does not know its tag.
+    pub(super) fn run(&self, stored: &StoredRecord) -> Result<Option<Ran>, StoreError> {
+        let RecordBody::Action { tag, args } = &stored.record.body else { return Ok(None) };
+        let Some(run) = self.registry.find(tag) else { return Ok(None) };
+        let executing = Executing {
+            action_id: stored.record.id,
+            client_id: stored.record.client_id,
+            user_id: stored.record.user_id.clone(),
+            clock: stored.record.clock,
+        };
+        self.txn.begin_action(stored.record.id)?;
+        let ran = run(args, &mut Context::new(self.txn.as_sql(), self.tables, executing));
+        self.txn.end_action();
+        Ok(Some(match ran {
+            Ok(()) => Ok(self.txn.captured(stored.record.id)?),
+            Err(error) => Err(error),
+        }))
+    }
+
+    fn amend(
+        &self,
+        action: &StoredRecord,
+        accepted: &Accepted<'_>,
+        ran: &Outcome,
+        newest_beneath: i64,
+    ) -> Result<Option<Amended>, StoreError> {
+        let effects = self.amended_effects(action, accepted, &ran.did, newest_beneath)?;
+        if effects.is_empty() {
+            return Ok(None);
+        }
+        let user_id = self.txn.user_id()?.expect("BUG: a store is opened for a user");
+        let maker = amend::Maker { client_id: self.client_id, user_id, clock: self.txn.clock()?.tick(0) };
+        let amended = amend::correction(action.record.position(), effects, ran.failure.as_ref(), maker);
+        Ok(if self.txn.is_refused(amended.record.record.id)? { None } else { Some(amended) })
+    }
+
+    /// Decides a fate, and reports it if it is new.
+    pub(super) fn decide(&mut self, action: &StoredRecord, fate: Fate) -> Result<(), StoreError> {
+        let id = action.record.id;
+        if self.txn.fate(id)?.as_ref() != Some(&fate) {
+            self.txn.put_fate(id, &fate)?;
+            self.committed.fates.insert(id, fate);
+        }
+        Ok(())
+    }
+}
+
+/// What running an accepted action did here.
+pub(super) struct Outcome {
+    pub(super) did: NetEffects,
+    pub(super) failure: Option<ActionError>,
+}
+
+/// What the server has accepted at one position.
+pub(super) struct Accepted<'l> {
+    pub(super) shared: &'l [Patch],
+    pub(super) amendments: Vec<Amendment>,
+    pub(super) effective: Vec<Patch>,
+    records: Vec<&'l StoredRecord>,
+}
+
+impl<'l> Accepted<'l> {
+    pub(super) fn of(logged: &'l Logged) -> Self {
+        let shared = logged.action.as_ref().map_or(&[][..], |action| &action.rows);
+        let amendments: Vec<Amendment> = logged.corrections.iter().flat_map(amend::amendments_of).collect();
+        Self {
+            effective: effective_patch(shared, &amendments),
+            records: logged.action.iter().chain(&logged.corrections).collect(),
+            shared,
+            amendments,
+        }
+    }
+
+    pub(super) fn net(&self) -> NetEffects {
+        let mut net = net_effects(&self.effective);
+        net.retain(|_, net| net.effect != Effect::Nothing);
+        net
+    }
+
+    /// The words of the newest correction that has any.
+    fn newest_reason(&self) -> Option<String> {
+        let newest_first = self.records.iter().max_by_key(|stored| match &stored.record.body {
+            RecordBody::Correction { reason: Some(_), .. } => stored.record.server_ingest_id,
+            RecordBody::Correction { reason: None, .. } | RecordBody::Action { .. } => None,
+        });
+        match newest_first.map(|stored| &stored.record.body) {
+            Some(RecordBody::Correction { reason, .. }) => reason.clone(),
+            Some(RecordBody::Action { .. }) | None => None,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Upload: one batch at a time, pending until its outcome says that Postgres has committed it.
+//!
+//! Place in the journey: between `execute` and the server. A publish acknowledgement means nothing here. A batch whose
+//! outcome is unknown is sent again as it is; history that changed in between makes its outcome void, and the next fetch
+//! tells what was accepted.
+
+use std::collections::BTreeSet;
+
+use super::integrate::newest_of;
+use super::replay::Replay;
+use super::{Committed, Engine, EngineError, fate};
+use crate::model::{ActionId, ActionRecord, BatchId, Patch, RecordBody, ReplayKey, ServerIngestId};
+use crate::store::{QuarantineKind, Store, StoreError, StoreTxn, StoredRecord, UNSENT};
+use crate::wire::{Outcome, RejectionKind, UploadBatch, UploadRecord};
+
+/// A batch on its way, and the history that it was made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentBatch {
+    /// What is sent.
+    pub batch: UploadBatch,
+    generation: u64,
+}
+
+/// What an outcome led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Concluded {
+    /// Accepted, or one record was taken out: more may be ready to go.
+    Settled(Committed),
+    /// Fetch and integrate, then make a new batch.
+    Fetch,
+    /// Not now. The outcome says why.
+    Later,
+}
+
+/// The encoded size of a record with its rows, about as it travels.
+pub(super) fn encoded_size(record: &ActionRecord, rows: &[Patch]) -> usize {
+    rmp_serde::to_vec_named(&(record, rows)).expect("BUG: records always have a MessagePack form").len()
+}
+
+impl<S: Store> Engine<S> {
+    /// The next batch of pending work in the one order, bounded in bytes and count; `None` if nothing is pending.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSession`] before the first session.
+    pub fn next_batch(&mut self, batch_id: BatchId) -> Result<Option<SentBatch>, EngineError> {
+        let limits = self.limits;
+        let generation = self.generation;
+        self.read(|txn| {
+            let mut records = Vec::new();
+            let mut bytes = 0;
+            for stored in txn.unsent(limits.batch_records_max)? {
+                bytes += encoded_size(&stored.record, &stored.rows);
+                if bytes > limits.batch_bytes_max && !records.is_empty() {
+                    break;
+                }
+                let ActionRecord { id, clock, body, .. } = stored.record;
+                records.push(UploadRecord { id, clock, body, rows: stored.rows });
+            }
+            if records.is_empty() {
+                return Ok(None);
+            }
+            let epoch = txn.epoch()?.ok_or(EngineError::NoSession)?;
+            let batch = UploadBatch { batch_id, client_id: txn.client_id()?, epoch, basis: txn.cursors()?, records };
+            Ok(Some(SentBatch { batch, generation }))
+        })
+    }
+
+    /// Takes the outcome of a batch.
+    ///
+    /// # Errors
+    /// [`EngineError::EpochChanged`] if the server has another history; [`EngineError::Store`].
+    pub fn conclude(&mut self, sent: &SentBatch, outcome: &Outcome) -> Result<Concluded, EngineError> {
+        match outcome {
+            Outcome::Accepted { .. } | Outcome::Rejected { .. } if sent.generation != self.generation => {
+                Ok(Concluded::Fetch)
+            }
+            Outcome::Accepted { ids } => {
+                let accepted: Vec<_> = ids.iter().map(|(id, number)| (*id, *number)).collect();
+                self.accepted(&accepted).map(Concluded::Settled)
+            }
+            Outcome::Rejected { action, kind: RejectionKind::DuplicateId, .. } if self.disputed.insert(*action) => {
+                Ok(Concluded::Fetch)
+            }
+            Outcome::Rejected { action, kind: _, reason } => self.rejected(*action, reason).map(Concluded::Settled),
+            Outcome::BehindHead { .. } => Ok(Concluded::Fetch),
+            Outcome::EpochChanged { current } => {
+                Err(EngineError::EpochChanged { expected: sent.batch.epoch, actual: *current })
+            }
+            Outcome::ClockAhead { .. }
+            | Outcome::Unauthenticated { .. }
+            | Outcome::Retry { .. }
+            | Outcome::Refused(_) => Ok(Concluded::Later),
+        }
+    }
+
+    fn accepted(&mut self, ids: &[(ActionId, ServerIngestId)]) -> Result<Committed, EngineError> {
+        let txn = self.store.begin()?;
+        let mut first: Option<ReplayKey> = None;
+        for (id, number) in ids {
+            if let Some(stored) = txn.record(*id)?.filter(|stored| stored.record.server_ingest_id.is_none()) {
+                txn.accept(*id, *number)?;
+                let position = stored.record.position();
+                first = Some(first.map_or(position, |first| first.min(position)));
+            }
+        }
+        let Some(first) = first else { return Ok(Committed::default()) };
+        let mine: BTreeSet<_> = txn.cursors()?.into_keys().collect();
+        let mut replay = Replay::new(&*txn, &self.registry, &self.tables, mine)?;
+        if !replay.confirm_in_place(first)? {
+            replay.rewind_to(first)?;
+            replay.forward_from(first)?;
+            self.generation += 1;
+        }
+        let committed = replay.finish();
+        txn.commit()?;
+        Ok(committed)
+    }
+
+    /// Takes one record out for ever; what comes after it is replayed without it.
+    fn rejected(&mut self, id: ActionId, reason: &str) -> Result<Committed, EngineError> {
+        let txn = self.store.begin()?;
+        let Some(stored) = txn.record(id)?.filter(|stored| stored.record.server_ingest_id.is_none()) else {
+            return Ok(Committed::default());
+        };
+        let mine: BTreeSet<_> = txn.cursors()?.into_keys().collect();
+        let mut replay = Replay::new(&*txn, &self.registry, &self.tables, mine)?;
+        let position = stored.record.position();
+        replay.rewind_to(position)?;
+        match stored.record.body {
+            RecordBody::Action { .. } => {
+                replay.quarantine(&stored, QuarantineKind::RejectedByServer, reason.to_owned())?;
+            }
+            RecordBody::Correction { .. } => txn.refuse_correction(id)?,
+        }
+        replay.forward_from(position)?;
+        let committed = replay.finish();
+        txn.commit()?;
+        self.generation += 1;
+        Ok(committed)
+    }
+}
+
+impl Replay<'_> {
+    /// Confirms what was just accepted without running anything again; false if that does not do.
+    ///
+    /// It does where nothing but this device's own actions lies at or after `first`: they ran on exactly these rows, and
+    /// everything beneath them had arrived before.
+    fn confirm_in_place(&mut self, first: ReplayKey) -> Result<bool, StoreError> {
+        if !only_own_from(self.txn, first, self.client_id)? {
+            return Ok(false);
+        }
+        let mut newest = self.txn.newest_before(first)?;
+        let mut next = self.txn.at_or_after(first)?;
+        while let Some(logged) = next {
+            let action = logged.action.as_ref().expect("BUG: only own actions lie here");
+            if action.record.server_ingest_id.is_some() {
+                self.decide(action, fate::of_accepted(action, &action.rows, None))?;
+            }
+            newest = newest.max(newest_of(std::iter::once(action.record.server_ingest_id)));
+            self.txn.remember_newest(logged.position, newest)?;
+            next = self.txn.after(logged.position)?;
+        }
+        Ok(true)
+    }
+}
+
+fn only_own_from(txn: &dyn StoreTxn, first: ReplayKey, me: crate::model::ClientId) -> Result<bool, StoreError> {
+    if txn.newest_before(first)? == UNSENT {
+        return Ok(false);
+    }
+    let own = |stored: &StoredRecord| stored.record.client_id == me;
+    let mut next = txn.at_or_after(first)?;
+    while let Some(logged) = next {
+        if !logged.corrections.is_empty() || !logged.action.as_ref().is_some_and(own) {
+            return Ok(false);
+        }
+        next = txn.after(logged.position)?;
+    }
+    Ok(true)
+}

@@ -1,0 +1,77 @@
+//! The action log: records and their shared patches, in the one order.
+
+use uuid::Uuid;
+
+use super::StoreError;
+use crate::model::{ActionId, ActionRecord, Patch, ReplayKey, ServerIngestId};
+
+/// A record as the log keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// The record.
+    pub record: ActionRecord,
+    /// Its shared patch: the rows of it that are visible here.
+    pub rows: Vec<Patch>,
+    /// How many rows it has in all audiences together.
+    pub row_count: u32,
+    /// For an action executed here: the digest of what it did at first, to tell whether that changed.
+    pub executed: Option<Uuid>,
+    /// Whether this replica's code does exactly the action's shared patch on the rows that its author had.
+    pub faithful: Option<bool>,
+}
+
+impl StoredRecord {
+    /// Whether every row of it is visible here.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        usize::try_from(self.row_count).is_ok_and(|count| count == self.rows.len())
+    }
+}
+
+/// Everything that the log holds at one position: an action, its corrections, or both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logged {
+    /// The position in the one order.
+    pub position: ReplayKey,
+    /// The action; `None` if only corrections of it are visible here.
+    pub action: Option<StoredRecord>,
+    /// Its corrections, accepted or not.
+    pub corrections: Vec<StoredRecord>,
+}
+
+/// Stands for "newer than everything accepted": something that is not sent yet.
+pub const UNSENT: i64 = i64::MAX;
+
+/// The action log. Every query is by index; none loads the log.
+pub trait LogStore {
+    /// Adds a record with its shared patch; one that is there already is replaced.
+    fn put_record(&self, record: &StoredRecord) -> Result<(), StoreError>;
+    /// Forgets a record and its patch.
+    fn remove_record(&self, id: ActionId) -> Result<(), StoreError>;
+    /// One record with its patch.
+    fn record(&self, id: ActionId) -> Result<Option<StoredRecord>, StoreError>;
+    /// Replaces the patch of a pending action by what its replay did.
+    fn put_patch(&self, id: ActionId, rows: &[Patch]) -> Result<(), StoreError>;
+    /// The server accepted a record under this number.
+    fn accept(&self, id: ActionId, number: ServerIngestId) -> Result<(), StoreError>;
+    /// Remembers whether this replica can judge an action.
+    fn remember_faithful(&self, id: ActionId, faithful: bool) -> Result<(), StoreError>;
+
+    /// The first position at or after `from`, with all that is there.
+    fn at_or_after(&self, from: ReplayKey) -> Result<Option<Logged>, StoreError>;
+    /// The first position after `position`, with all that is there.
+    fn after(&self, position: ReplayKey) -> Result<Option<Logged>, StoreError>;
+    /// The newest arrival at all positions before `position`, [`UNSENT`] if something unsent is among them.
+    fn newest_before(&self, position: ReplayKey) -> Result<i64, StoreError>;
+    /// Remembers the newest arrival at all positions through `position`.
+    fn remember_newest(&self, position: ReplayKey, newest: i64) -> Result<(), StoreError>;
+    /// The first position before `before` where something arrived after `number`, or is not sent yet.
+    fn first_later_than(&self, number: ServerIngestId, before: ReplayKey) -> Result<Option<ReplayKey>, StoreError>;
+
+    /// Records that are not accepted yet, in the one order, at most `limit`.
+    fn unsent(&self, limit: usize) -> Result<Vec<StoredRecord>, StoreError>;
+    /// How many actions are not accepted yet, corrections aside.
+    fn pending_count(&self) -> Result<u64, StoreError>;
+    /// Forgets the unsent corrections at or after `from`.
+    fn remove_unsent_corrections(&self, from: ReplayKey) -> Result<(), StoreError>;
+}

@@ -1,0 +1,52 @@
+//! What the engine needs of a local database: rows with capture and undo, the action log, and a little status.
+//!
+//! Place in the journey: beneath the engine. One transaction holds everything that one step changes; dropping a
+//! [`StoreTxn`] undoes it all. [`SqliteStore`] is the implementation.
+
+mod error;
+mod log;
+mod row;
+mod rows;
+mod sqlite;
+mod status;
+
+pub use error::{SqlError, StoreError};
+pub use log::{LogStore, Logged, StoredRecord, UNSENT};
+pub use row::Row;
+pub use rows::{RowStore, Sql};
+pub use sqlite::{Durability, Reader, SqliteSettings, SqliteStore};
+pub use status::{Fate, QuarantineKind, Quarantined, StatusStore};
+
+/// A local database that can hold one writer at a time.
+pub trait Store: Send {
+    /// Begins a write transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database is busy, full, corrupt or gone.
+    fn begin(&mut self) -> Result<Box<dyn StoreTxn + '_>, StoreError>;
+}
+
+/// One write transaction: all of it is kept by `commit`, none of it if it is dropped.
+pub trait StoreTxn: RowStore + LogStore + StatusStore {
+    /// Keeps everything.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot; then nothing is kept.
+    fn commit(self: Box<Self>) -> Result<(), StoreError>;
+
+    /// This transaction as the view of an action that runs in it.
+    fn as_sql(&self) -> &dyn Sql;
+}
+
+/// Parameters of a statement: each is turned into a [`crate::model::Value`].
+///
+/// ```
+/// use synchrotron_core::{model::Value, params};
+/// assert_eq!(params!["a", 1, None::<i64>], &[Value::Text("a".into()), Value::Integer(1), Value::Null][..]);
+/// ```
+#[macro_export]
+macro_rules! params {
+    ($($value:expr),* $(,)?) => {
+        &[$($crate::model::Value::from($value)),*][..]
+    };
+}

@@ -1,0 +1,200 @@
+//! Capture: triggers on tracked tables that write what a statement did into `local_undo`.
+//!
+//! The triggers are persistent and call functions that only this library's connections have, so a write by any other
+//! program fails. On our own connection they refuse unless an action runs (or history is being rewound). What they
+//! write is part of the transaction: a savepoint that is rolled back takes its captured effects along.
+//!
+//! `recursive_triggers` is on, so the row that `INSERT OR REPLACE` removes is captured too; so are cascades. An
+//! authorizer keeps actions from the sync tables, from tables that are not captured, and from schema and transactions.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::functions::{Context, FunctionFlags};
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::{Connection, Error};
+
+use super::codec::{Image, pack};
+use super::tables::TrackedTable;
+use crate::action::{Table, quoted};
+use crate::model::{ActionId, Columns, Operation};
+use crate::store::StoreError;
+
+/// What writes to tracked tables mean at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// They are refused.
+    Closed,
+    /// They are effects of this action.
+    Action(ActionId),
+    /// They undo effects, and are not effects themselves.
+    Rewind,
+}
+
+#[derive(Debug)]
+struct State {
+    mode: Mode,
+    tables: BTreeMap<String, Arc<TrackedTable>>,
+}
+
+/// The capture of one connection: shared by its functions, its authorizer and its transactions.
+#[derive(Debug, Clone)]
+pub(super) struct Capture(Arc<Mutex<State>>);
+
+impl Capture {
+    /// Gives the connection the functions that capture triggers call, and the authorizer.
+    pub(super) fn install_functions(connection: &mut Connection) -> Result<Self, StoreError> {
+        let capture = Self(Arc::new(Mutex::new(State { mode: Mode::Closed, tables: BTreeMap::new() })));
+        let flags = FunctionFlags::SQLITE_UTF8;
+        let state = capture.clone();
+        connection.create_scalar_function("synchrotron_capturing", 0, flags, move |_| state.is_capturing())?;
+        let state = capture.clone();
+        connection.create_scalar_function("synchrotron_action", 0, flags, move |_| state.action())?;
+        let state = capture.clone();
+        connection.create_scalar_function("synchrotron_image", -1, flags, move |ctx| state.image(ctx))?;
+        let state = capture.clone();
+        connection.authorizer(Some(move |asked: AuthContext<'_>| state.authorize(&asked)))?;
+        Ok(capture)
+    }
+
+    /// Installs the triggers on these tables, and remembers their columns.
+    pub(super) fn track(&self, connection: &Connection, tables: &[Table]) -> Result<(), StoreError> {
+        for table in tables {
+            let tracked = TrackedTable::read(connection, table)?;
+            connection.execute_batch(&triggers(&tracked))?;
+            self.state().tables.insert(tracked.name.clone(), Arc::new(tracked));
+        }
+        Ok(())
+    }
+
+    pub(super) fn set(&self, mode: Mode) {
+        self.state().mode = mode;
+    }
+
+    pub(super) fn close(&self) {
+        self.set(Mode::Closed);
+    }
+
+    pub(super) fn table(&self, name: &str) -> Option<Arc<TrackedTable>> {
+        self.state().tables.get(name).cloned()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // The state is a plain value: a panic between its changes leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_capturing(&self) -> Result<bool, Error> {
+        match self.state().mode {
+            Mode::Closed => Err(refusal("tracked tables are written by actions only")),
+            Mode::Action(_) => Ok(true),
+            Mode::Rewind => Ok(false),
+        }
+    }
+
+    fn action(&self) -> Result<Vec<u8>, Error> {
+        match self.state().mode {
+            Mode::Action(action) => Ok(action.as_uuid().as_bytes().to_vec()),
+            Mode::Closed | Mode::Rewind => Err(refusal("no action is running")),
+        }
+    }
+
+    /// `synchrotron_image(table, operation, values…)`: the values are the old row's, then the new one's, as far as the
+    /// operation has them, each in order of column name.
+    fn image(&self, ctx: &Context<'_>) -> Result<Vec<u8>, Error> {
+        let table: String = ctx.get(0)?;
+        let operation: String = ctx.get(1)?;
+        let tracked = self.table(&table).ok_or_else(|| refusal("the table is not tracked by this program"))?;
+        let width = tracked.columns.len();
+        let read = |offset: usize| -> Result<Columns, Error> {
+            tracked
+                .columns
+                .iter()
+                .enumerate()
+                .map(|(index, (name, reading))| {
+                    let value = reading.read(ctx.get_raw(2 + offset + index));
+                    value.map(|value| (name.clone(), value)).map_err(|error| refusal(&error.to_string()))
+                })
+                .collect()
+        };
+        let image: Image = match Operation::parse(&operation) {
+            Some(Operation::Insert) => (Columns::new(), read(0)?),
+            Some(Operation::Delete) => (read(0)?, Columns::new()),
+            _ => changed(read(0)?, read(width)?),
+        };
+        Ok(pack(&image))
+    }
+
+    fn authorize(&self, asked: &AuthContext<'_>) -> Authorization {
+        let state = self.state();
+        if !matches!(state.mode, Mode::Action(_)) {
+            return Authorization::Allow;
+        }
+        let allowed = match asked.action {
+            AuthAction::Select | AuthAction::Read { .. } | AuthAction::Function { .. } | AuthAction::Recursive => true,
+            AuthAction::Insert { table_name }
+            | AuthAction::Update { table_name, .. }
+            | AuthAction::Delete { table_name } => asked.accessor.is_some() || state.tables.contains_key(table_name),
+            _ => false,
+        };
+        if allowed { Authorization::Allow } else { Authorization::Deny }
+    }
+}
+
+fn refusal(message: &str) -> Error {
+    Error::UserFunctionError(format!("synchrotron: {message}").into())
+}
+
+/// Only the columns that differ.
+fn changed(before: Columns, after: Columns) -> Image {
+    before.into_iter().zip(after).filter(|((_, old), (_, new))| old != new).unzip()
+}
+
+/// The triggers of one table. They are made anew at every start, since its columns may have changed.
+fn triggers(table: &TrackedTable) -> String {
+    let on = quoted(&table.name);
+    let text = format!("'{}'", table.name.replace('\'', "''"));
+    let values =
+        |row: &str| -> String { table.columns.keys().map(|column| format!(", {row}.{}", quoted(column))).collect() };
+    let differs: Vec<String> = table
+        .columns
+        .keys()
+        .map(|column| {
+            let (old, new) = (format!("OLD.{}", quoted(column)), format!("NEW.{}", quoted(column)));
+            format!("{old} IS NOT {new} OR typeof({old}) <> typeof({new})")
+        })
+        .collect();
+    let differs = if differs.is_empty() { "FALSE".to_owned() } else { differs.join(" OR ") };
+    let moved = "OLD.\"id\" IS NOT NEW.\"id\" OR OLD.\"audience_key\" IS NOT NEW.\"audience_key\"";
+    let capture = |operation: &str, row: &str, values: &str| {
+        format!(
+            "INSERT INTO local_undo (action_id, table_name, row_id, audience_key, operation, image) VALUES \
+             (synchrotron_action(), {text}, {row}.\"id\", {row}.\"audience_key\", '{operation}', \
+             synchrotron_image({text}, '{operation}'{values}));"
+        )
+    };
+    let trigger = |suffix: &str, event: &str, when: &str, body: &str| {
+        let name = quoted(&format!("synchrotron_{suffix}_{}", table.name));
+        format!(
+            "DROP TRIGGER IF EXISTS {name};\nCREATE TRIGGER {name} AFTER {event} ON {on} WHEN {when} BEGIN {body} END;\n"
+        )
+    };
+    let both = format!("{}{}", values("OLD"), values("NEW"));
+    [
+        trigger("insert", "INSERT", "synchrotron_capturing()", &capture("INSERT", "NEW", &values("NEW"))),
+        trigger(
+            "update",
+            "UPDATE",
+            &format!("synchrotron_capturing() AND ({differs})"),
+            &capture("UPDATE", "NEW", &both),
+        ),
+        trigger("delete", "DELETE", "synchrotron_capturing()", &capture("DELETE", "OLD", &values("OLD"))),
+        trigger(
+            "move",
+            "UPDATE",
+            moved,
+            "SELECT RAISE(ABORT, 'synchrotron: id and audience_key never change: delete the row and insert another');",
+        ),
+    ]
+    .concat()
+}

@@ -1,0 +1,142 @@
+//! The store on SQLite: one writing connection, any number of readers.
+//!
+//! Place in the journey: beneath the engine. WAL lets readers go on while the writer works. The file refuses writers
+//! that are not this library: capture triggers call functions that only our connections have.
+
+mod capture;
+mod codec;
+mod log;
+mod reader;
+mod rows;
+mod status;
+mod tables;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+
+pub use reader::Reader;
+
+use self::capture::Capture;
+use super::{Sql, Store, StoreError, StoreTxn};
+use crate::action::Table;
+use crate::model::{ClientId, UserId};
+
+const SCHEMA_VERSION: i64 = 1;
+const SCHEMA: &str = include_str!("schema.sql");
+/// More distinct statements than an app's actions and the engine together have.
+const STATEMENT_CACHE: usize = 256;
+
+/// How much of the newest work a power cut may take. A crash of the process never takes any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Every commit is synced to disk: what `execute` returned survives a power cut.
+    #[default]
+    Full,
+    /// Faster; a power cut may take the newest commits, never the database's integrity.
+    Normal,
+}
+
+/// Where and how to open the database.
+#[derive(Debug, Clone)]
+pub struct SqliteSettings {
+    /// The database file; made if absent.
+    pub path: PathBuf,
+    /// The app's own schema, safe to run at every start (`CREATE TABLE IF NOT EXISTS …`).
+    pub schema: String,
+    /// The tables to sync.
+    pub tables: Vec<Table>,
+    /// Whose data it is.
+    pub user_id: UserId,
+    /// The device's id, if the database is new.
+    pub new_client_id: ClientId,
+    /// What a power cut may take.
+    pub durability: Durability,
+    /// How long a write waits for another process's.
+    pub busy_timeout: Duration,
+}
+
+/// The SQLite store.
+#[derive(Debug)]
+pub struct SqliteStore {
+    connection: Connection,
+    capture: Capture,
+    path: PathBuf,
+}
+
+impl SqliteStore {
+    /// Opens the database, makes or checks the sync tables, and installs capture on the tracked tables.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsuitable`] names a table that cannot be tracked and why; [`StoreError::SchemaVersion`] a file of
+    /// another version; otherwise SQLite's own reason.
+    pub fn open(settings: &SqliteSettings) -> Result<Self, StoreError> {
+        let mut connection = Connection::open(&settings.path)?;
+        connection.busy_timeout(settings.busy_timeout)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+        let synchronous = match settings.durability {
+            Durability::Full => "FULL",
+            Durability::Normal => "NORMAL",
+        };
+        connection.execute_batch(&format!(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA foreign_keys = ON; \
+             PRAGMA recursive_triggers = ON;"
+        ))?;
+        let capture = Capture::install_functions(&mut connection)?;
+        let setup = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        make_sync_tables(&setup, settings)?;
+        setup.execute_batch(&settings.schema)?;
+        capture.track(&setup, &settings.tables)?;
+        setup.commit()?;
+        Ok(Self { connection, capture, path: settings.path.clone() })
+    }
+
+    /// The database file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn make_sync_tables(setup: &Transaction<'_>, settings: &SqliteSettings) -> Result<(), StoreError> {
+    let exists = setup
+        .query_row("SELECT 1 FROM sqlite_schema WHERE name = 'client_sync_status'", [], |_| Ok(()))
+        .optional()?
+        .is_some();
+    if !exists {
+        setup.execute_batch(SCHEMA)?;
+        setup.execute(
+            "INSERT INTO client_sync_status (one, schema_version, client_id, user_id) VALUES (1, ?, ?, ?)",
+            (SCHEMA_VERSION, settings.new_client_id.as_uuid().as_bytes(), settings.user_id.as_str()),
+        )?;
+    }
+    let found = setup.query_row("SELECT schema_version FROM client_sync_status", [], |row| row.get(0))?;
+    if found == SCHEMA_VERSION { Ok(()) } else { Err(StoreError::SchemaVersion { found, known: SCHEMA_VERSION }) }
+}
+
+impl Store for SqliteStore {
+    fn begin(&mut self) -> Result<Box<dyn StoreTxn + '_>, StoreError> {
+        self.capture.close();
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        Ok(Box::new(SqliteTxn { transaction, capture: &self.capture }))
+    }
+}
+
+/// One write transaction on SQLite.
+#[derive(Debug)]
+pub(super) struct SqliteTxn<'a> {
+    transaction: Transaction<'a>,
+    capture: &'a Capture,
+}
+
+impl StoreTxn for SqliteTxn<'_> {
+    fn commit(self: Box<Self>) -> Result<(), StoreError> {
+        self.capture.close();
+        Ok(self.transaction.commit()?)
+    }
+
+    fn as_sql(&self) -> &dyn Sql {
+        self
+    }
+}

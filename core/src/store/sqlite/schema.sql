@@ -1,0 +1,81 @@
+-- The sync tables beside the app's own. Positions order bytewise, as ReplayKey does.
+
+CREATE TABLE client_sync_status (
+    one            INTEGER PRIMARY KEY CHECK (one = 1),
+    schema_version INTEGER NOT NULL,
+    client_id      BLOB    NOT NULL,           -- this device
+    user_id        TEXT,                       -- whose data this is
+    epoch          BLOB,                       -- the server's history that the cursors belong to
+    clock          INTEGER NOT NULL DEFAULT 0  -- newest HLC made or seen
+) STRICT;
+
+CREATE TABLE client_audiences (
+    audience_key TEXT    PRIMARY KEY,
+    cursor       INTEGER NOT NULL              -- everything through this server_ingest_id is applied
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE action_records (
+    id                 BLOB    PRIMARY KEY,
+    position_clock     INTEGER NOT NULL,       -- where it takes effect: its own replay key, or the amended action's
+    position_client_id BLOB    NOT NULL,
+    position_action_id BLOB    NOT NULL,
+    clock              INTEGER NOT NULL,
+    client_id          BLOB    NOT NULL,
+    user_id            TEXT    NOT NULL,
+    tag                TEXT,                   -- NULL: a correction of position_action_id
+    args               BLOB,
+    reason             TEXT,                   -- of a correction that removes
+    server_ingest_id   INTEGER,                -- NULL: not accepted yet
+    row_count          INTEGER NOT NULL,       -- in all audiences together
+    executed           BLOB,                   -- digest of what it did when it was executed here
+    faithful           INTEGER,                -- whether its code does its patch here, once known
+    newest_through     INTEGER NOT NULL DEFAULT 0 -- newest arrival at all positions through this one
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX action_records_by_position
+    ON action_records (position_clock, position_client_id, position_action_id, id);
+CREATE INDEX action_records_by_arrival ON action_records (server_ingest_id);
+CREATE INDEX action_records_unsent
+    ON action_records (position_clock, position_client_id, position_action_id, id) WHERE server_ingest_id IS NULL;
+
+CREATE TABLE action_modified_rows (
+    action_id    BLOB    NOT NULL,
+    sequence     INTEGER NOT NULL,
+    table_name   TEXT    NOT NULL,
+    row_id       TEXT    NOT NULL,
+    audience_key TEXT    NOT NULL,
+    operation    TEXT    NOT NULL,
+    columns      BLOB,                         -- MessagePack map of the columns set; NULL where none are
+    PRIMARY KEY (action_id, sequence)
+) STRICT, WITHOUT ROWID;
+
+-- What this replica did to rows, newest last: both the capture of the running action and the undo of every applied one.
+CREATE TABLE local_undo (
+    seq          INTEGER PRIMARY KEY,
+    action_id    BLOB NOT NULL,
+    table_name   TEXT NOT NULL,
+    row_id       TEXT NOT NULL,
+    audience_key TEXT NOT NULL CHECK (audience_key <> ''),
+    operation    TEXT NOT NULL,
+    image        BLOB NOT NULL                 -- MessagePack [before, after] of the columns that changed
+) STRICT;
+CREATE INDEX local_undo_by_action ON local_undo (action_id, seq);
+
+CREATE TABLE local_fates (
+    action_id BLOB PRIMARY KEY,
+    fate      TEXT NOT NULL,
+    reason    TEXT
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE local_quarantined_actions (
+    id      BLOB    PRIMARY KEY,
+    clock   INTEGER NOT NULL,
+    tag     TEXT    NOT NULL,
+    args    BLOB    NOT NULL,
+    kind    TEXT    NOT NULL,
+    reason  TEXT    NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE local_refused_corrections (
+    id BLOB PRIMARY KEY
+) STRICT, WITHOUT ROWID;
