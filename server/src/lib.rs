@@ -1,1 +1,13 @@
-//! Placeholder.
+//! The Synchrotron server: ingest under Row Level Security, materialize, publish, fetch.
+//!
+//! Place in the journey: between devices and Postgres, which is the source of truth. A process of it is stateless; any
+//! number may run beside one database. [`Service`](service::Service) is the whole core; the transports in [`api`] decode,
+//! call one function of it, and encode.
+
+pub mod api;
+pub mod auth;
+pub mod service;
+pub mod settings;
+mod start;
+
+pub use start::StartError;

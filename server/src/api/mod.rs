@@ -1,0 +1,1 @@
+//! The transports: decode, call one function of the service, encode.
