@@ -1,0 +1,24 @@
+//! Paths, headers and content types that client and server share.
+//!
+//! Every body, both ways, is one envelope of [`synchrotron_core::wire`]. The three calls answer with a
+//! [`Reply`](synchrotron_core::wire::Reply), whatever the status says; the status is for proxies and people.
+
+/// `POST`: a [`SessionRequest`](synchrotron_core::wire::SessionRequest), answered by a
+/// [`Session`](synchrotron_core::wire::Session).
+pub const SESSION: &str = "/v1/session";
+/// `POST`: a [`FetchRequest`](synchrotron_core::wire::FetchRequest), answered by a
+/// [`FetchPage`](synchrotron_core::wire::FetchPage).
+pub const FETCH: &str = "/v1/fetch";
+/// `POST`: an [`UploadBatch`](synchrotron_core::wire::UploadBatch), answered by an
+/// [`Outcome`](synchrotron_core::wire::Outcome).
+pub const UPLOAD: &str = "/v1/upload";
+/// `GET`: 200 while the process lives.
+pub const HEALTHZ: &str = "/healthz";
+/// `GET`: 200 while the server can serve, 503 while it cannot.
+pub const READYZ: &str = "/readyz";
+
+/// The content type of every message.
+pub const MESSAGEPACK: &str = "application/vnd.msgpack";
+
+/// Stands before the token in the `Authorization` header.
+pub const BEARER: &str = "Bearer ";

@@ -1,0 +1,197 @@
+//! The client against a server that misbehaves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use synchrotron_core::model::{ClientId, Epoch, UserId};
+use synchrotron_core::network::{Carrier, Network, NetworkError, StaticToken, TokenSource};
+use synchrotron_core::wire::{self, Fault, FaultCode, Reply, Session, SessionRequest, WireError};
+use synchrotron_http::{HttpNetwork, HttpSettings, SetupError, routes};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Gives `token-1`, `token-2` and so on.
+#[derive(Debug, Default)]
+struct Counting(AtomicUsize);
+
+#[async_trait]
+impl TokenSource for Counting {
+    async fn token(&self) -> Result<String, NetworkError> {
+        Ok(format!("token-{}", self.0.fetch_add(1, Ordering::SeqCst) + 1))
+    }
+}
+
+/// Serves each request, given as text, with the bytes that `answer` returns; `None` never answers.
+async fn serve(answer: impl Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let url = format!("http://{}/behind/", listener.local_addr().expect("bound"));
+    let answer = Arc::new(answer);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = Arc::clone(&answer);
+            tokio::spawn(async move {
+                while let Some(request) = read_request(&mut stream).await {
+                    match answer(&request) {
+                        Some(bytes) => stream.write_all(&bytes).await.expect("writes"),
+                        None => std::future::pending().await,
+                    }
+                }
+            });
+        }
+    });
+    url
+}
+
+/// One request, or `None` at the end of the connection.
+async fn read_request(stream: &mut TcpStream) -> Option<String> {
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+        if let Some(head) = text.find("\r\n\r\n") {
+            let length = text.split("content-length: ").nth(1)?.split("\r\n").next()?.parse::<usize>().ok()?;
+            if bytes.len() >= head + 4 + length {
+                return Some(text);
+            }
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+fn answer(status: &str, kind: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+fn session() -> Session {
+    Session {
+        user_id: UserId::new("alice").expect("ok"),
+        epoch: Epoch::from_uuid(uuid::Uuid::from_u128(1)),
+        server_time_ms: 5,
+        audiences: vec![],
+    }
+}
+
+fn ok() -> Vec<u8> {
+    answer("200 OK", routes::MESSAGEPACK, &wire::encode(&Reply::Ok(session())))
+}
+
+fn refused() -> Vec<u8> {
+    let fault = Reply::<Session>::Fault(Fault::new(FaultCode::Unauthenticated, "expired"));
+    answer("401 Unauthorized", routes::MESSAGEPACK, &wire::encode(&fault))
+}
+
+async fn ask(url: &str, tokens: Arc<dyn TokenSource>) -> Result<Session, NetworkError> {
+    let mut settings = HttpSettings::default();
+    settings.session_within = Duration::from_millis(500);
+    settings.response_bytes_max = 10_000;
+    let network = HttpNetwork::with_settings(url, tokens, settings).expect("a URL");
+    network.session(&SessionRequest { client_id: ClientId::from_uuid(uuid::Uuid::from_u128(2)) }).await
+}
+
+fn any_token() -> Arc<dyn TokenSource> {
+    Arc::new(StaticToken::new("secret"))
+}
+
+#[tokio::test]
+async fn asks_beneath_the_base_path_with_the_token() {
+    let url = serve(|request| {
+        let right = request.starts_with("post /behind/v1/session ") && request.contains("authorization: bearer secret");
+        Some(if right { ok() } else { refused() })
+    });
+    assert_eq!(ask(&url.await, any_token()).await.expect("served"), session());
+}
+
+#[tokio::test]
+async fn a_refused_token_is_renewed_once() {
+    let url = serve(|request| Some(if request.contains("bearer token-2") { ok() } else { refused() })).await;
+    let tokens = Arc::new(Counting::default());
+    assert_eq!(ask(&url, tokens.clone()).await.expect("served"), session());
+
+    let url = serve(|_| Some(refused())).await;
+    let tokens = Arc::new(Counting::default());
+    let error = ask(&url, tokens.clone()).await.expect_err("refused twice");
+    assert!(matches!(error, NetworkError::Fault(fault) if fault.code == FaultCode::Unauthenticated));
+    assert_eq!(tokens.0.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn nobody_there_is_unavailable() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    drop(listener);
+    let error = ask(&url, any_token()).await.expect_err("nobody there");
+    assert!(matches!(&error, NetworkError::Unavailable { carrier: Carrier::Http, .. }), "{error}");
+    assert!(error.is_carrier_trouble() && !error.to_string().contains("secret"));
+}
+
+#[tokio::test]
+async fn silence_is_a_timeout() {
+    let url = serve(|_| None).await;
+    let error = ask(&url, any_token()).await.expect_err("no answer");
+    assert!(matches!(error, NetworkError::Timeout { carrier: Carrier::Http, call: "session", after_ms: 500 }));
+}
+
+#[tokio::test]
+async fn a_body_that_stops_half_way_is_not_an_answer() {
+    let cut = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.msgpack\r\nContent-Length: 900\r\n\r\nhalf".to_vec();
+    let url = serve(move |_| Some(cut.clone())).await;
+    let error = ask(&url, any_token()).await.expect_err("half an answer");
+    assert!(matches!(error, NetworkError::Timeout { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn an_endless_body_is_cut_off() {
+    let chunk = format!("2710\r\n{}\r\n", "x".repeat(10_000));
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.msgpack\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let endless = format!("{head}{}", chunk.repeat(3)).into_bytes();
+    let url = serve(move |_| Some(endless.clone())).await;
+    let error = ask(&url, any_token()).await.expect_err("too long");
+    assert!(matches!(&error, NetworkError::Wire(wire) if matches!(**wire, WireError::TooLarge { .. })), "{error}");
+}
+
+#[tokio::test]
+async fn garbage_and_strangers_are_told_apart() {
+    let url = serve(|_| Some(answer("200 OK", routes::MESSAGEPACK, &[0xc1; 9]))).await;
+    let error = ask(&url, any_token()).await.expect_err("garbage");
+    assert!(matches!(error, NetworkError::Wire(_)), "{error}");
+
+    let url = serve(|_| Some(answer("502 Bad Gateway", "text/html", b"<h1>"))).await;
+    let error = ask(&url, any_token()).await.expect_err("a proxy");
+    assert!(matches!(&error, NetworkError::Unavailable { detail, .. } if detail.contains("502")), "{error}");
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let away = b"HTTP/1.1 307 Away\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n".to_vec();
+    let url = serve(move |_| Some(away.clone())).await;
+    let error = ask(&url, any_token()).await.expect_err("a redirect");
+    assert!(matches!(&error, NetworkError::Unavailable { detail, .. } if detail.contains("307")), "{error}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_sent_is_not() {
+    let mut settings = HttpSettings::default();
+    settings.request_bytes_max = 10;
+    let network = HttpNetwork::with_settings("http://127.0.0.1:1", any_token(), settings).expect("a URL");
+    let request = SessionRequest { client_id: ClientId::from_uuid(uuid::Uuid::nil()) };
+    let error = network.session(&request).await.expect_err("too large");
+    assert!(matches!(error, NetworkError::TooLarge { carrier: Carrier::Http, max: 10, .. }));
+    let broken = ask("http://127.0.0.1:1", Arc::new(StaticToken::new("a\nb"))).await.expect_err("no header");
+    assert!(matches!(broken, NetworkError::Token(_)));
+}
+
+#[test]
+fn only_servers_urls() {
+    let make = |url| HttpNetwork::new(url, any_token());
+    assert!(matches!(make("not a url"), Err(SetupError::BaseUrl { .. })));
+    assert!(matches!(make("ftp://host"), Err(SetupError::BaseUrl { .. })));
+    if cfg!(feature = "tls") {
+        assert!(make("https://host").is_ok());
+    } else {
+        assert!(matches!(make("https://host"), Err(SetupError::TlsMissing)));
+    }
+}
