@@ -2,6 +2,8 @@
 
 #[cfg(feature = "engine")]
 pub mod action;
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(feature = "engine")]
 pub mod engine;
 pub mod model;

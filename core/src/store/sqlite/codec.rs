@@ -71,7 +71,7 @@ pub(super) fn check_storable<'v>(values: impl IntoIterator<Item = &'v Value>) ->
 /// Runs a prepared query to its end.
 pub(super) fn read_rows(statement: &mut Statement<'_>, values: &[Value]) -> Result<Vec<Row>, SqlError> {
     check_storable(values)?;
-    let names: Arc<[String]> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Arc<[String]> = statement.column_names().map(str::to_owned).collect();
     let readings: Vec<Reading> =
         statement.columns().map(|column| Reading::of_declared_type(column.decl_type())).collect();
     let mut found = statement.query(rusqlite::params_from_iter(values.iter().map(Bound)))?;

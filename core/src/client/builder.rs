@@ -1,0 +1,169 @@
+//! An app's set-up: parts in, a checked client out.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{Notify, broadcast, watch};
+use uuid::Uuid;
+
+use super::{CHANGES_BUFFERED, Client, DriverSlot, OpenError, Shared, Status};
+use crate::action::{Action, Registry, RegistryError, Table};
+use crate::engine::{Engine, Limits};
+use crate::model::{ClientId, UserId};
+use crate::store::{Durability, SqliteSettings, SqliteStore, StatusStore, Store, StoreTxn};
+
+/// How often the driver looks by itself, and how long it waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// While changes are pushed: how often to look for a missed one. Jittered.
+    pub head_check: Duration,
+    /// While nothing pushes: how often to poll. Jittered.
+    pub poll: Duration,
+    /// How long to wait for an action's other slices before fetching it.
+    pub slice_wait: Duration,
+    /// The first wait after a failure; it doubles, with full jitter.
+    pub retry_first: Duration,
+    /// The longest wait after a failure.
+    pub retry_max: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            head_check: Duration::from_secs(20),
+            poll: Duration::from_secs(1),
+            slice_wait: Duration::from_millis(250),
+            retry_first: Duration::from_millis(200),
+            retry_max: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Builds a [`Client`].
+#[derive(Debug)]
+pub struct ClientBuilder {
+    database: Option<PathBuf>,
+    user: Option<String>,
+    schema: String,
+    tables: Vec<Table>,
+    registry: Result<Registry, RegistryError>,
+    durability: Durability,
+    limits: Limits,
+    timing: Timing,
+}
+
+impl Default for ClientBuilder {
+    fn default() -> Self {
+        Self {
+            database: None,
+            user: None,
+            schema: String::new(),
+            tables: Vec::new(),
+            registry: Ok(Registry::default()),
+            durability: Durability::default(),
+            limits: Limits::default(),
+            timing: Timing::default(),
+        }
+    }
+}
+
+impl ClientBuilder {
+    /// The database file; made if absent.
+    #[must_use]
+    pub fn database(self, path: impl Into<PathBuf>) -> Self {
+        Self { database: Some(path.into()), ..self }
+    }
+
+    /// The signed-in user. A database belongs to one user for good.
+    #[must_use]
+    pub fn user(self, user: impl Into<String>) -> Self {
+        Self { user: Some(user.into()), ..self }
+    }
+
+    /// The app's own schema, safe to run at every start (`CREATE TABLE IF NOT EXISTS …`).
+    #[must_use]
+    pub fn schema(self, sql: impl Into<String>) -> Self {
+        Self { schema: sql.into(), ..self }
+    }
+
+    /// Syncs a table.
+    #[must_use]
+    pub fn table(mut self, table: Table) -> Self {
+        self.tables.push(table);
+        self
+    }
+
+    /// Registers an action.
+    #[must_use]
+    pub fn action<A: Action>(mut self) -> Self {
+        self.registry = self.registry.and_then(|mut registry| registry.register::<A>().map(|()| registry));
+        self
+    }
+
+    /// What a power cut may take; [`Durability::Full`] by default.
+    #[must_use]
+    pub fn durability(self, durability: Durability) -> Self {
+        Self { durability, ..self }
+    }
+
+    /// Bounds of actions and batches.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Intervals and waits.
+    #[must_use]
+    pub fn timing(self, timing: Timing) -> Self {
+        Self { timing, ..self }
+    }
+
+    /// Opens the database. The client is offline, and whole.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is missing or does not fit.
+    pub async fn open(self) -> Result<Client, OpenError> {
+        tokio::task::spawn_blocking(move || self.open_now())
+            .await
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+
+    fn open_now(self) -> Result<Client, OpenError> {
+        let user_id = UserId::new(self.user.ok_or(OpenError::Missing { what: "user(…)" })?)?;
+        let path = self.database.ok_or(OpenError::Missing { what: "database(…)" })?;
+        let registry = self.registry?;
+        let mut store = SqliteStore::open(&SqliteSettings {
+            path: path.clone(),
+            schema: self.schema,
+            tables: self.tables.clone(),
+            user_id: user_id.clone(),
+            new_client_id: ClientId::from_uuid(Uuid::new_v4()),
+            durability: self.durability,
+            busy_timeout: Duration::from_secs(5),
+        })?;
+        let (owner, client_id) = owner(&*store.begin()?)?;
+        if let Some(expected) = owner.filter(|owner| *owner != user_id) {
+            return Err(OpenError::ForeignUser { expected, actual: user_id });
+        }
+        let mut engine = Engine::new(store, registry, &self.tables, self.limits);
+        let status =
+            Status { pending: engine.pending_count()?, quarantined: engine.quarantined()?.len(), ..Status::default() };
+        let shared = Shared {
+            engine: Mutex::new(engine),
+            readers: Mutex::default(),
+            path,
+            client_id,
+            user_id,
+            timing: self.timing,
+            changes: broadcast::Sender::new(CHANGES_BUFFERED),
+            status: watch::Sender::new(status),
+            work: Notify::new(),
+        };
+        Ok(Client { shared: Arc::new(shared), driver: Arc::new(DriverSlot::default()) })
+    }
+}
+
+fn owner(txn: &dyn StoreTxn) -> Result<(Option<UserId>, ClientId), OpenError> {
+    Ok((StatusStore::user_id(txn)?, StatusStore::client_id(txn)?))
+}

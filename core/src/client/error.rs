@@ -1,0 +1,102 @@
+//! What an app may be told.
+
+use crate::action::RegistryError;
+use crate::engine::{EngineError, ExecuteError};
+use crate::model::IdError;
+use crate::network::NetworkError;
+use crate::store::{SqlError, StoreError};
+use crate::wire::Outcome;
+
+/// A call on the client failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ClientError {
+    /// The action was not executed; nothing of it stays.
+    #[error(transparent)]
+    Execute(#[from] ExecuteError),
+    /// The engine could not read or write its database.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A query failed.
+    #[error(transparent)]
+    Sql(SqlError),
+    /// A requested sync pass failed. The driver tries again by itself.
+    #[error(transparent)]
+    Sync(#[from] SyncError),
+    /// There is no network to sync with: [`super::Client::go_online`] first.
+    #[error("the client is offline")]
+    Offline,
+    /// The runtime is shutting down, or a step of the engine panicked (which is a bug of this library).
+    #[error("the step was interrupted (panicked: {panicked})")]
+    Interrupted {
+        /// Whether it panicked.
+        panicked: bool,
+    },
+}
+
+/// The client could not be opened.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum OpenError {
+    /// The builder was not told this.
+    #[error("say {what} before open()")]
+    Missing {
+        /// What is missing.
+        what: &'static str,
+    },
+    /// An action cannot be registered.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The user id is not one.
+    #[error(transparent)]
+    User(#[from] IdError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The engine cannot start on it.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The database belongs to another user.
+    #[error("the database belongs to {expected}, not to {actual}")]
+    ForeignUser {
+        /// Whose data is there.
+        expected: crate::model::UserId,
+        /// Who opened it.
+        actual: crate::model::UserId,
+    },
+}
+
+/// A sync pass failed. Nothing is lost; the driver backs off and tries again.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SyncError {
+    /// No carrier reached the server, or the server did not serve.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The engine could not take what came.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The server cannot take this device's work now.
+    #[error("the server did not take the batch: {outcome:?}")]
+    NotTaken {
+        /// Why.
+        outcome: Outcome,
+    },
+    /// The runtime is shutting down, or a step panicked.
+    #[error("the pass was interrupted (panicked: {panicked})")]
+    Interrupted {
+        /// Whether a step panicked.
+        panicked: bool,
+    },
+}
+
+impl From<ClientError> for SyncError {
+    /// Only steps of the engine pass through here.
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Sync(error) => error,
+            ClientError::Engine(error) => Self::Engine(error),
+            ClientError::Interrupted { panicked } => Self::Interrupted { panicked },
+            ClientError::Execute(_) | ClientError::Sql(_) | ClientError::Offline => {
+                Self::Interrupted { panicked: false }
+            }
+        }
+    }
+}
