@@ -1,1 +1,4 @@
 //! The transports: decode, call one function of the service, encode.
+
+mod fault;
+pub mod http;

@@ -1,0 +1,13 @@
+//! Bytes that are not a message, as the fault that tells the sender so.
+
+use synchrotron_core::wire::{Fault, FaultCode, WireError};
+
+/// The fault for a message that cannot be read.
+pub(crate) fn unreadable(error: &WireError) -> Fault {
+    let code = match error {
+        WireError::TooLarge { .. } => FaultCode::TooLarge,
+        WireError::Version { .. } => FaultCode::UnsupportedVersion,
+        WireError::Malformed(_) | WireError::Shape(_) => FaultCode::Malformed,
+    };
+    Fault::new(code, error.to_string())
+}
