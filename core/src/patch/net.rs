@@ -113,7 +113,7 @@ mod tests {
             let mut present = there;
             let effects = steps
                 .into_iter()
-                .filter_map(|(kind, x, both)| {
+                .map(|(kind, x, both)| {
                     let effect = match (present, kind) {
                         (false, _) => Effect::Insert(columns(x)),
                         (true, 0) => Effect::Delete,
@@ -121,7 +121,7 @@ mod tests {
                         (true, _) => Effect::Update(Columns::from([("x".to_owned(), Value::Integer(x))])),
                     };
                     present = effect != Effect::Delete;
-                    Some(effect)
+                    effect
                 })
                 .collect();
             (before, effects)
@@ -131,7 +131,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_net_effect_folds_like_its_parts((before, effects) in arb_effects()) {
-            let stepwise = effects.iter().fold(before.clone(), |row, effect| fold(row, effect));
+            let stepwise = effects.iter().fold(before.clone(), fold);
             let net = net_effects(&patches(&effects));
             let at_once = net.values().fold(before, |row, net| fold(row, &net.effect));
             prop_assert_eq!(stepwise, at_once);

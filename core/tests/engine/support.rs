@@ -14,7 +14,7 @@ use synchrotron_core::wire::{AudienceHead, Session};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-pub const SCHEMA: &str = r#"
+pub(crate) const SCHEMA: &str = r#"
     CREATE TABLE IF NOT EXISTS notes (
         id TEXT PRIMARY KEY, owner TEXT NOT NULL, title TEXT, body BLOB, score REAL, done BOOLEAN, tags JSON,
         audience_key TEXT GENERATED ALWAYS AS ('user:' || owner) STORED,
@@ -29,14 +29,14 @@ pub const SCHEMA: &str = r#"
 "#;
 
 /// What an audience key may hold: everything but NUL.
-pub const ODD_AUDIENCE: &str = "a.b * > \n 🎭 '\"";
+pub(crate) const ODD_AUDIENCE: &str = "a.b * > \n 🎭 '\"";
 
-pub const NOW: i64 = 1_000_000;
+pub(crate) const NOW: i64 = 1_000_000;
 
 /// Runs statements, one after the other.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct RunSql {
-    pub statements: Vec<(String, Vec<Value>)>,
+pub(crate) struct RunSql {
+    pub(crate) statements: Vec<(String, Vec<Value>)>,
 }
 
 impl Action for RunSql {
@@ -48,11 +48,11 @@ impl Action for RunSql {
     }
 }
 
-pub fn sql(statements: &[&str]) -> RunSql {
+pub(crate) fn sql(statements: &[&str]) -> RunSql {
     RunSql { statements: statements.iter().map(|sql| ((*sql).to_owned(), Vec::new())).collect() }
 }
 
-pub fn tables() -> Vec<Table> {
+pub(crate) fn tables() -> Vec<Table> {
     vec![
         Table::new("notes").identity(["owner", "title"]),
         Table::new("lists").given_ids(),
@@ -61,13 +61,13 @@ pub fn tables() -> Vec<Table> {
     ]
 }
 
-pub struct Device {
-    pub engine: Engine<SqliteStore>,
-    pub folder: TempDir,
+pub(crate) struct Device {
+    pub(crate) engine: Engine<SqliteStore>,
+    pub(crate) folder: TempDir,
     next_id: u128,
 }
 
-pub fn settings(path: &Path, schema: &str, tables: Vec<Table>) -> SqliteSettings {
+pub(crate) fn settings(path: &Path, schema: &str, tables: Vec<Table>) -> SqliteSettings {
     SqliteSettings {
         path: path.to_owned(),
         schema: schema.to_owned(),
@@ -79,13 +79,13 @@ pub fn settings(path: &Path, schema: &str, tables: Vec<Table>) -> SqliteSettings
     }
 }
 
-pub fn open_with(schema: &str, tables: Vec<Table>) -> Result<SqliteStore, StoreError> {
+pub(crate) fn open_with(schema: &str, tables: Vec<Table>) -> Result<SqliteStore, StoreError> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     SqliteStore::open(&settings(&folder.path().join("app.db"), schema, tables))
 }
 
 impl Device {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = SqliteStore::open(&settings(&folder.path().join("app.db"), SCHEMA, tables())).expect("opens");
         let mut registry = Registry::default();
@@ -93,26 +93,26 @@ impl Device {
         Self { engine: Engine::new(store, registry, &tables(), Limits::default()), folder, next_id: 0 }
     }
 
-    pub fn path(&self) -> std::path::PathBuf {
+    pub(crate) fn path(&self) -> std::path::PathBuf {
         self.folder.path().join("app.db")
     }
 
-    pub fn next_action_id(&mut self) -> ActionId {
+    pub(crate) fn next_action_id(&mut self) -> ActionId {
         self.next_id += 1;
         ActionId::from_uuid(Uuid::from_u128(self.next_id))
     }
 
-    pub fn run(&mut self, statements: &[&str]) -> Result<ActionId, ExecuteError> {
+    pub(crate) fn run(&mut self, statements: &[&str]) -> Result<ActionId, ExecuteError> {
         self.run_action(&sql(statements))
     }
 
-    pub fn run_action(&mut self, action: &RunSql) -> Result<ActionId, ExecuteError> {
+    pub(crate) fn run_action(&mut self, action: &RunSql) -> Result<ActionId, ExecuteError> {
         let action_id = self.next_action_id();
         self.engine.execute(action, ExecuteInput { action_id, now_ms: NOW }).map(|_| action_id)
     }
 
     /// The patches of all pending actions, as they would be uploaded.
-    pub fn pending(&mut self) -> Vec<(ActionId, Vec<Patch>)> {
+    pub(crate) fn pending(&mut self) -> Vec<(ActionId, Vec<Patch>)> {
         let session = Session {
             user_id: UserId::new("alice").expect("ok"),
             epoch: Epoch::from_uuid(Uuid::from_u128(0xe)),
@@ -126,16 +126,16 @@ impl Device {
     }
 
     /// The patch of the newest pending action.
-    pub fn newest_patch(&mut self) -> Vec<Patch> {
+    pub(crate) fn newest_patch(&mut self) -> Vec<Patch> {
         self.pending().pop().expect("an action is pending").1
     }
 
-    pub fn rows(&self, query: &str) -> Vec<Columns> {
+    pub(crate) fn rows(&self, query: &str) -> Vec<Columns> {
         let reader = Reader::open(&self.path()).expect("opens");
         reader.query(query, &[]).expect("a good query").iter().map(synchrotron_core::store::Row::columns).collect()
     }
 
-    pub fn count(&self, table: &str) -> i64 {
+    pub(crate) fn count(&self, table: &str) -> i64 {
         let rows = self.rows(&format!("SELECT count(*) AS n FROM {table}"));
         match rows[0]["n"] {
             Value::Integer(count) => count,
@@ -149,7 +149,7 @@ fn at_start(audience: &str) -> AudienceHead {
 }
 
 /// `operation row {column: value, …}`, so that a test reads like a story.
-pub fn story(patch: &[Patch]) -> Vec<String> {
+pub(crate) fn story(patch: &[Patch]) -> Vec<String> {
     let columns = |effect: &Effect| match effect.columns() {
         Some(columns) => {
             let pairs: Vec<String> = columns.iter().map(|(name, value)| format!("{name}={}", glyph(value))).collect();
