@@ -3,6 +3,7 @@
 //! Place in the journey: between the client's driver and a transport crate. A transport moves messages; it decides
 //! nothing. Publish acknowledgements never cross this trait: only [`Outcome::Accepted`] means kept.
 
+#[cfg(feature = "client")]
 mod failover;
 #[cfg(feature = "test-util")]
 pub mod memory;
@@ -14,7 +15,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
-pub use failover::Failover;
+#[cfg(feature = "client")]
+pub use failover::{Failover, FailoverPauses};
 
 use crate::model::AudienceKey;
 use crate::wire::{Fault, FetchPage, FetchRequest, Outcome, Session, SessionRequest, Slice, UploadBatch, WireError};
