@@ -1,0 +1,76 @@
+//! Slices as they are republished, and a wakeup whenever one may have been missed.
+//!
+//! Place in the journey: before `integrate`. Core subscriptions with a small capacity: what is missed is fetched, so
+//! nothing is kept here for a slow reader.
+
+use std::time::Duration;
+
+use futures::stream::{self, BoxStream, Stream, StreamExt};
+use synchrotron_core::model::AudienceKey;
+use synchrotron_core::network::{Ingress, NetworkError};
+use synchrotron_core::wire::{self, Slice};
+use tokio::sync::watch;
+
+use crate::client::{NatsNetwork, unavailable};
+use crate::link::{Link, LinkState};
+
+/// How long the first subscription may take to be sent.
+const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(5);
+
+impl NatsNetwork {
+    /// Subscribes to these audiences. The stream begins with a wakeup, because slices of before are not in it.
+    pub(crate) async fn listen(&self, audiences: &[AudienceKey]) -> Result<BoxStream<'static, Ingress>, NetworkError> {
+        let connects = self.require_connection()?;
+        let client = self.link.client();
+        let bytes_max = self.settings.message_bytes_max;
+        let subscribe = async {
+            let mut slices = Vec::with_capacity(audiences.len());
+            for audience in audiences {
+                let subscribed = client.subscribe(self.subjects.live(audience)).await;
+                let messages = subscribed.map_err(|error| unavailable(error.to_string()))?;
+                let audience = audience.clone();
+                slices.push(messages.map(move |message| ingress(&audience, &message.payload, bytes_max)));
+            }
+            client.flush().await.map_err(|error| unavailable(error.to_string()))?;
+            Ok(slices)
+        };
+        let slices = self.bounded("subscribe", SUBSCRIBE_WITHIN, connects, subscribe).await?;
+        Ok(stream::select(wakeups(self.link.clone()), stream::select_all(slices)).boxed())
+    }
+}
+
+fn ingress(audience: &AudienceKey, payload: &[u8], bytes_max: usize) -> Ingress {
+    match wire::decode::<Slice>(payload, bytes_max) {
+        Ok(slice) if slice.audience_key == *audience => Ingress::Slice(slice),
+        Ok(_) => {
+            tracing::warn!(%audience, "a slice of another audience");
+            Ingress::Wakeup
+        }
+        Err(error) => {
+            tracing::warn!(%audience, %error, "unreadable slice");
+            Ingress::Wakeup
+        }
+    }
+}
+
+/// One wakeup now, and one whenever the connection came back or messages were dropped.
+fn wakeups(link: Link) -> impl Stream<Item = Ingress> + Send + 'static {
+    let states = link.states();
+    stream::unfold((link, states, None), async |(link, mut states, seen)| {
+        let state = next_gap(&mut states, seen).await?;
+        if seen.is_some_and(|seen: LinkState| seen.connects != state.connects) {
+            // What is fetched after this is read after the server has our subscriptions again. If it fails, the
+            // connection is lost again, and the next one gives another wakeup.
+            let _lost = link.client().flush().await;
+        }
+        Some((Ingress::Wakeup, (link, states, Some(state))))
+    })
+}
+
+/// The next state in which something may have been missed since `seen`; `None` when the client has ended.
+async fn next_gap(states: &mut watch::Receiver<LinkState>, seen: Option<LinkState>) -> Option<LinkState> {
+    let is_gap = |state: &LinkState| {
+        state.connected && seen.is_none_or(|seen| seen.connects != state.connects || seen.overflows != state.overflows)
+    };
+    states.wait_for(is_gap).await.ok().map(|state| *state)
+}

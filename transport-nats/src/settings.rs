@@ -1,0 +1,123 @@
+//! What can be set, and what cannot be set so.
+
+use std::str::FromStr;
+use std::time::Duration;
+use std::{fmt, io};
+
+use async_nats::ServerAddr;
+
+use crate::subjects::SubjectPrefix;
+
+/// The servers of one NATS cluster; at least one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Servers(Vec<ServerAddr>);
+
+impl Servers {
+    /// Their addresses.
+    #[must_use]
+    pub fn addresses(&self) -> &[ServerAddr] {
+        &self.0
+    }
+}
+
+impl FromStr for Servers {
+    type Err = SettingsError;
+
+    /// Reads `nats://host:port` or `tls://host:port`, several separated by commas.
+    fn from_str(text: &str) -> Result<Self, SettingsError> {
+        let named = text.split(',').map(str::trim).filter(|server| !server.is_empty());
+        let parsed: Result<Vec<ServerAddr>, io::Error> = named.map(str::parse).collect();
+        let servers = parsed.map_err(|source| SettingsError::Server { source })?;
+        if servers.is_empty() { Err(SettingsError::NoServer) } else { Ok(Self(servers)) }
+    }
+}
+
+impl fmt::Debug for Servers {
+    /// Without the passwords that addresses may hold.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|server| (server.host(), server.port()))).finish()
+    }
+}
+
+/// Where NATS is, and the bounds of a [`NatsNetwork`](crate::NatsNetwork) in time and size.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct NatsSettings {
+    /// Where NATS is.
+    pub servers: Servers,
+    /// What every subject begins with; the same on the server.
+    pub prefix: SubjectPrefix,
+    /// How long one attempt to connect may take.
+    pub connect_within: Duration,
+    /// The longest pause between two attempts.
+    pub reconnect_pause_max: Duration,
+    /// How often a silent server is asked whether it is there; the connection is given up after three silent intervals.
+    pub ping_every: Duration,
+    /// How long a session may take to open.
+    pub session_within: Duration,
+    /// How long a page may take to arrive.
+    pub fetch_within: Duration,
+    /// How long an upload may take to be decided.
+    pub upload_within: Duration,
+    /// How many messages of one audience may wait to be read; more are dropped, and fetched.
+    pub live_capacity: usize,
+    /// The largest message that is read.
+    pub message_bytes_max: usize,
+}
+
+/// Settings that cannot work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingsError {
+    /// Not the address of a server.
+    #[error("not the address of a NATS server: {source}")]
+    Server {
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// No server is named.
+    #[error("no NATS server is named")]
+    NoServer,
+}
+
+impl NatsSettings {
+    /// Every default, for these servers: `nats://host:port`, or `tls://…`, several separated by commas.
+    ///
+    /// # Errors
+    /// [`SettingsError`] if that names no servers.
+    pub fn new(servers: &str) -> Result<Self, SettingsError> {
+        Ok(Self {
+            servers: servers.parse()?,
+            prefix: SubjectPrefix::default(),
+            connect_within: Duration::from_secs(5),
+            reconnect_pause_max: Duration::from_secs(2),
+            ping_every: Duration::from_secs(5),
+            session_within: Duration::from_secs(5),
+            fetch_within: Duration::from_secs(15),
+            upload_within: Duration::from_secs(10),
+            live_capacity: 64,
+            message_bytes_max: 32 << 20,
+        })
+    }
+
+    /// The same beneath another prefix.
+    #[must_use]
+    pub fn with_prefix(mut self, prefix: SubjectPrefix) -> Self {
+        self.prefix = prefix;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_servers_may_be_named_and_passwords_are_not_shown() {
+        let settings = NatsSettings::new("nats://u:hunter2@a:1, nats://b:2").expect("two");
+        assert_eq!(settings.servers.addresses().len(), 2);
+        assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
+        assert!(matches!(NatsSettings::new(" , "), Err(SettingsError::NoServer)));
+        assert!(matches!(NatsSettings::new("nats://:::"), Err(SettingsError::Server { .. })));
+    }
+}

@@ -1,0 +1,260 @@
+//! Every subject, built from typed ids and read back from what arrives.
+//!
+//! Place in the journey: between an id and the wire. A token keeps `A-Z a-z 0-9 _ -`; every other byte becomes `=XX`, so
+//! that no id can hold a separator, a wildcard or a space. An id of more than 128 bytes becomes `=h` and its SHA-256.
+//!
+//! # Invariants
+//! - A token is never empty and never holds `.`, `*`, `>` or whitespace.
+//! - Two ids never share a token (beyond 128 bytes: unless SHA-256 collides), and none has the token of "no audience".
+
+mod parse;
+mod token;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_nats::Subject;
+use synchrotron_core::model::{AudienceKey, ClientId, UserId};
+
+pub use parse::{RpcSubject, SubjectError, UpSubject};
+pub use token::{AudienceToken, UserToken};
+
+/// What a device can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RpcMethod {
+    /// Opens a session.
+    Session,
+    /// One page of records.
+    Fetch,
+}
+
+impl RpcMethod {
+    /// Every method.
+    pub const ALL: [Self; 2] = [Self::Session, Self::Fetch];
+
+    /// Its token.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Fetch => "fetch",
+        }
+    }
+}
+
+/// What every subject begins with: one or more plain tokens.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubjectPrefix(Arc<str>);
+
+/// Why a text is no prefix.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("subject prefix must be tokens of A-Z a-z 0-9 _ - separated by dots, at most {max} bytes")]
+pub struct PrefixError {
+    /// The longest prefix.
+    pub max: usize,
+}
+
+impl SubjectPrefix {
+    /// The longest prefix, in bytes.
+    pub const MAX_BYTES: usize = 64;
+
+    /// Checks the text and wraps it.
+    ///
+    /// # Errors
+    /// [`PrefixError`] if it is empty, too long, or has other characters than plain ones.
+    pub fn new(prefix: &str) -> Result<Self, PrefixError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        let fits = prefix.len() <= Self::MAX_BYTES;
+        if fits && prefix.split('.').all(|token| !token.is_empty() && token.bytes().all(plain)) {
+            Ok(Self(prefix.into()))
+        } else {
+            Err(PrefixError { max: Self::MAX_BYTES })
+        }
+    }
+}
+
+impl Default for SubjectPrefix {
+    /// `sync`.
+    fn default() -> Self {
+        Self("sync".into())
+    }
+}
+
+impl fmt::Display for SubjectPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The subjects beneath one prefix.
+///
+/// ```
+/// use synchrotron_core::model::AudienceKey;
+/// use synchrotron_nats::subjects::{SubjectPrefix, Subjects};
+/// let subjects = Subjects::new(SubjectPrefix::default());
+/// let audience = AudienceKey::new("project:1.*")?;
+/// assert_eq!(subjects.live(&audience).as_str(), "sync.live.project=3A1=2E=2A");
+/// # Ok::<(), synchrotron_core::model::IdError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subjects {
+    prefix: SubjectPrefix,
+}
+
+impl Subjects {
+    /// Subjects beneath this prefix.
+    #[must_use]
+    pub const fn new(prefix: SubjectPrefix) -> Self {
+        Self { prefix }
+    }
+
+    /// What all of them begin with.
+    #[must_use]
+    pub const fn prefix(&self) -> &SubjectPrefix {
+        &self.prefix
+    }
+
+    /// Where a device uploads; `audience` is that of the batch's first row.
+    #[must_use]
+    pub fn up(&self, audience: Option<&AudienceKey>, user_id: &UserId, client_id: ClientId) -> Subject {
+        let audience = audience.map_or_else(AudienceToken::none, AudienceToken::of);
+        self.subject(format_args!("up.{audience}.{}.{client_id}", UserToken::of(user_id)))
+    }
+
+    /// All uploads.
+    #[must_use]
+    pub fn all_up(&self) -> Subject {
+        self.subject(format_args!("up.>"))
+    }
+
+    /// Where a device learns the outcome of its uploads.
+    #[must_use]
+    pub fn outcome(&self, user: &UserToken, client_id: ClientId) -> Subject {
+        self.subject(format_args!("outcome.{user}.{client_id}"))
+    }
+
+    /// Where the server logs the slices of an audience.
+    #[must_use]
+    pub fn log(&self, audience: &AudienceKey) -> Subject {
+        self.subject(format_args!("log.{}", AudienceToken::of(audience)))
+    }
+
+    /// All slices, as logged.
+    #[must_use]
+    pub fn all_log(&self) -> Subject {
+        self.subject(format_args!("log.>"))
+    }
+
+    /// Where the slices of an audience arrive.
+    #[must_use]
+    pub fn live(&self, audience: &AudienceKey) -> Subject {
+        self.subject(format_args!("live.{}", AudienceToken::of(audience)))
+    }
+
+    /// All slices, as they arrive.
+    #[must_use]
+    pub fn all_live(&self) -> Subject {
+        self.subject(format_args!("live.>"))
+    }
+
+    /// Where the server tells a user's devices about their session.
+    #[must_use]
+    pub fn ctl(&self, user: &UserToken) -> Subject {
+        self.subject(format_args!("ctl.{user}"))
+    }
+
+    /// Where a device asks.
+    #[must_use]
+    pub fn rpc(&self, user_id: &UserId, client_id: ClientId, method: RpcMethod) -> Subject {
+        self.subject(format_args!("rpc.{}.{client_id}.{}", UserToken::of(user_id), method.as_str()))
+    }
+
+    /// All requests.
+    #[must_use]
+    pub fn all_rpc(&self) -> Subject {
+        self.subject(format_args!("rpc.*.*.*"))
+    }
+
+    fn subject(&self, rest: fmt::Arguments<'_>) -> Subject {
+        Subject::from(format!("{}.{rest}", self.prefix))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn subjects() -> Subjects {
+        Subjects::new(SubjectPrefix::new("app.sync").expect("plain"))
+    }
+
+    #[test]
+    fn prefixes_are_plain() {
+        for wrong in ["", ".", "a.", "a b", "a.*", "é", &"x".repeat(65)] {
+            assert!(SubjectPrefix::new(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_batch_without_rows_has_a_subject_too() {
+        let user = UserId::new("u").expect("ok");
+        let subject = subjects().up(None, &user, ClientId::from_uuid(Uuid::nil()));
+        assert_eq!(subject.as_str(), "app.sync.up.=none.u.00000000-0000-0000-0000-000000000000");
+        assert_eq!(subjects().parse_up(&subject).expect("ours").audience, AudienceToken::none());
+    }
+
+    #[test]
+    fn what_is_not_ours_is_named() {
+        let parse = |subject: &str| subjects().parse_rpc(subject).expect_err("not ours");
+        assert!(matches!(parse("sync.rpc.u.c.fetch"), SubjectError::Prefix { .. }));
+        assert!(matches!(parse("app.sync.rpc.u.fetch"), SubjectError::Tokens { actual: 2, expected: 3, .. }));
+        assert_eq!(parse("app.sync.rpc.=41.c.fetch"), SubjectError::Token { which: "user" });
+        assert_eq!(parse("app.sync.rpc.u.c.fetch"), SubjectError::Token { which: "client" });
+        let upper = "app.sync.rpc.u.0000000A-0000-0000-0000-000000000000.fetch";
+        assert_eq!(parse(upper), SubjectError::Token { which: "client" });
+        assert_eq!(parse(&format!("app.sync.rpc.u.{}.drop", Uuid::nil())), SubjectError::Method);
+    }
+
+    proptest! {
+        #[test]
+        fn subjects_come_back(
+            audience in "(?s)[^\0]{1,120}",
+            user in "(?s)[^\0]{1,64}",
+            client in any::<u128>(),
+            fetch in any::<bool>(),
+        ) {
+            let subjects = subjects();
+            let (audience, user_id) = (AudienceKey::new(audience).expect("ok"), UserId::new(user).expect("ok"));
+            let client_id = ClientId::from_uuid(Uuid::from_u128(client));
+            let up = subjects.parse_up(&subjects.up(Some(&audience), &user_id, client_id)).expect("ours");
+            prop_assert_eq!(&up.user, &UserToken::of(&user_id));
+            prop_assert_eq!(up.client_id, client_id);
+            prop_assert_eq!(&up.audience, &AudienceToken::of(&audience));
+            if audience.as_str().len() <= 128 {
+                prop_assert_eq!(up.audience.audience_key(), Some(audience));
+            }
+            let method = if fetch { RpcMethod::Fetch } else { RpcMethod::Session };
+            let rpc = subjects.parse_rpc(&subjects.rpc(&user_id, client_id, method)).expect("ours");
+            prop_assert_eq!((rpc.client_id, rpc.method), (client_id, method));
+            if user_id.as_str().len() <= 128 {
+                prop_assert_eq!(rpc.user.user_id(), Some(user_id));
+            }
+        }
+
+        #[test]
+        fn a_subject_has_the_tokens_it_should(audience in "(?s)[^\0]{1,300}|[.*> ]{1,8}") {
+            let Ok(audience) = AudienceKey::new(audience) else { return Ok(()) };
+            let live = subjects().live(&audience);
+            prop_assert_eq!(live.split('.').count(), 4);
+            prop_assert!(!live.contains(['*', '>']) && !live.contains(char::is_whitespace));
+        }
+
+        #[test]
+        fn what_arrives_never_panics(subject in "(app\\.sync\\.)?(up|rpc)?[.]?(?s).{0,60}") {
+            let (_, _) = (subjects().parse_up(&subject), subjects().parse_rpc(&subject));
+        }
+    }
+}
