@@ -4,13 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use synchrotron_core::action::{Action, ActionError, Context, Table};
 use synchrotron_core::client::{Client, ClientError, Connection, OpenError, Timing};
 use synchrotron_core::model::{AudienceKey, Epoch, UserId};
 use synchrotron_core::network::memory::{MemoryNetwork, MemoryServer};
+use synchrotron_core::network::{Carrier, Failover, Ingress, Network, NetworkError};
 use synchrotron_core::params;
 use synchrotron_core::store::{Durability, Fate, QuarantineKind};
+use synchrotron_core::wire::{FetchPage, FetchRequest, Outcome, Session, SessionRequest, UploadBatch};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -207,8 +211,7 @@ async fn a_denied_action_is_quarantined_alone_and_what_depended_on_it_too() {
     assert_eq!(within(note.confirmed()).await, Fate::Confirmed, "the rest goes on");
     let quarantined = within(alice.quarantined()).await;
     let kinds: Vec<_> = quarantined.iter().map(|quarantined| (quarantined.id, quarantined.kind)).collect();
-    let expected =
-        [(denied.id, QuarantineKind::RejectedByServer), (dependent.id, QuarantineKind::RejectedOnReplay)];
+    let expected = [(denied.id, QuarantineKind::RejectedByServer), (dependent.id, QuarantineKind::RejectedOnReplay)];
     assert_eq!(kinds, expected);
     assert!(alice.query("SELECT * FROM seats", &[]).await.expect("reads").is_empty(), "its rows are gone");
 }
@@ -269,4 +272,46 @@ async fn many_requests_share_passes_and_all_are_answered() {
     for request in requests {
         tokio::time::timeout(DEADLINE, request).await.expect("in time").expect("no panic").expect("synced");
     }
+}
+
+/// A carrier without push, as HTTP is.
+#[derive(Debug)]
+struct Polled(MemoryNetwork);
+
+#[async_trait]
+impl Network for Polled {
+    async fn session(&self, request: &SessionRequest) -> Result<Session, NetworkError> {
+        self.0.session(request).await
+    }
+
+    async fn fetch(&self, request: &FetchRequest) -> Result<FetchPage, NetworkError> {
+        self.0.fetch(request).await
+    }
+
+    async fn upload(&self, batch: &UploadBatch) -> Result<Outcome, NetworkError> {
+        self.0.upload(batch).await
+    }
+
+    async fn subscribe(&self, _: &[AudienceKey]) -> Result<Option<BoxStream<'static, Ingress>>, NetworkError> {
+        Ok(None)
+    }
+
+    fn carrier(&self) -> Carrier {
+        Carrier::Http
+    }
+}
+
+#[tokio::test]
+async fn a_carrier_that_goes_away_is_noticed_without_a_push_or_a_poll() {
+    let world = World::new();
+    let ((alice, to_alice), (bob, preferred)) = (world.device("alice").await, world.device("bob").await);
+    let fallback = Arc::new(Polled(world.server.connect(user_id("bob"))));
+    let network = Failover::new(vec![preferred.clone(), fallback]);
+    alice.go_online(to_alice);
+    bob.go_online(Arc::new(network));
+    within(within(alice.execute(open_seats())).await.confirmed()).await;
+    within(bob.sync_now()).await;
+    preferred.set_online(false);
+    within(alice.execute(Book { seat: "a".into() })).await;
+    until_holder(&bob, "a", "alice").await;
 }

@@ -22,6 +22,9 @@ use crate::model::{AudienceKey, BatchId};
 use crate::network::{Ingress, Network, NetworkError};
 use crate::wire::SessionRequest;
 
+/// How soon a change of carrier is noticed. Looking costs no message.
+const CARRIER_LOOK: Duration = Duration::from_millis(250);
+
 /// The wall clock, in milliseconds since 1970.
 pub(super) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -83,6 +86,7 @@ impl Driver {
                     Woken::Look
                 }
                 () = sleep_until(due) => Woken::Look,
+                () = carrier_changes(&*self.network) => Woken::Look,
             };
             let same = match woken {
                 Woken::Work => true,
@@ -194,5 +198,13 @@ impl Driver {
         step: impl FnOnce(&mut crate::engine::Engine<crate::store::SqliteStore>) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, SyncError> {
         self.shared.blocking(move |engine| step(engine).map_err(SyncError::from)).await
+    }
+}
+
+/// Waits until something else carries messages: what was pushed meanwhile may be missing here.
+async fn carrier_changes(network: &dyn Network) {
+    let before = network.carrier();
+    while network.carrier() == before {
+        sleep(CARRIER_LOOK).await;
     }
 }

@@ -6,6 +6,8 @@
 mod capture;
 mod codec;
 mod log;
+#[cfg(test)]
+mod plans;
 mod reader;
 mod rows;
 mod status;
