@@ -6,6 +6,12 @@
 
 pub mod api;
 pub mod auth;
+mod clock;
+mod fetch;
+mod ingest;
+mod materialize;
+mod outbox;
+mod pg;
 pub mod service;
 pub mod settings;
 mod start;

@@ -1,9 +1,12 @@
 //! The server's core: what a transport can ask for.
+//!
+//! Place in the journey: every transport decodes, calls one function here, and encodes. Which transport asks makes no
+//! difference. Errors that reach a caller are wire types; what they hide is in the log.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use sqlx_postgres::{PgPool, PgPoolOptions};
+use sqlx_postgres::PgPool;
 use synchrotron_core::model::{AudienceKey, UserId};
 use synchrotron_core::wire::{
     Fault, FaultCode, FetchPage, FetchRequest, Outcome, Session, SessionRequest, Slice, UploadBatch,
@@ -12,11 +15,14 @@ use tokio::sync::watch;
 
 use crate::StartError;
 use crate::auth::Principal;
+use crate::clock::now_ms;
+use crate::fetch::{self, FetchError};
+use crate::ingest::{Ingest, audiences_of, bind_client, foreign_client, read_epoch};
+use crate::materialize::Catalogue;
 use crate::settings::Settings;
+use crate::{outbox, pg};
 
-/// Names one slice that waits to be published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OutboxId(pub(crate) i64);
+pub use crate::outbox::OutboxId;
 
 /// The server's core, shared by all transports of a process.
 #[derive(Clone, Debug)]
@@ -28,6 +34,7 @@ pub struct Service {
 struct Inner {
     pool: PgPool,
     settings: Settings,
+    catalogue: Catalogue,
     committed: watch::Sender<u64>,
 }
 
@@ -38,12 +45,9 @@ impl Service {
     /// [`StartError`], naming what is missing or unsafe.
     pub async fn connect(settings: &Settings) -> Result<Self, StartError> {
         settings.validate()?;
-        let pool = PgPoolOptions::new()
-            .max_connections(settings.pool_connections_max)
-            .connect(settings.database_url.as_str())
-            .await
-            .map_err(StartError::doing("connect"))?;
-        let inner = Inner { pool, settings: settings.clone(), committed: watch::Sender::new(0) };
+        let pool = pg::connect(settings).await?;
+        let catalogue = Catalogue::load(&pool, settings).await?;
+        let inner = Inner { pool, settings: settings.clone(), catalogue, committed: watch::Sender::new(0) };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -57,42 +61,54 @@ impl Service {
     ///
     /// # Errors
     /// [`FaultCode::ForeignClient`], [`FaultCode::Unavailable`].
-    #[expect(clippy::unused_async, reason = "signature first")]
-    pub async fn session(&self, _principal: &Principal, _request: SessionRequest) -> Result<Session, Fault> {
-        Err(Fault::new(FaultCode::Unavailable, "not served yet"))
+    pub async fn session(&self, principal: &Principal, request: SessionRequest) -> Result<Session, Fault> {
+        self.open_session(&principal.user_id, request).await.map_err(|error| fault_of("session", error))
+    }
+
+    async fn open_session(&self, user_id: &UserId, request: SessionRequest) -> Result<Session, FetchError> {
+        let mut tx = self.inner.pool.begin().await?;
+        if bind_client(&mut tx, request.client_id, user_id).await? != user_id.as_str() {
+            return Err(foreign_client().into());
+        }
+        let epoch = read_epoch(&mut tx).await?;
+        let audiences = fetch::audience_heads(&mut tx, user_id).await?;
+        tx.commit().await?;
+        Ok(Session { user_id: user_id.clone(), epoch, server_time_ms: now_ms(), audiences })
     }
 
     /// One page of the records after the request's cursors.
     ///
     /// # Errors
     /// [`FaultCode::ForeignClient`], [`FaultCode::EpochChanged`], [`FaultCode::Unavailable`].
-    #[expect(clippy::unused_async, reason = "signature first")]
-    pub async fn fetch(&self, _principal: &Principal, _request: FetchRequest) -> Result<FetchPage, Fault> {
-        Err(Fault::new(FaultCode::Unavailable, "not served yet"))
+    pub async fn fetch(&self, principal: &Principal, request: FetchRequest) -> Result<FetchPage, Fault> {
+        let Inner { pool, settings, .. } = &*self.inner;
+        fetch::fetch(pool, settings, &principal.user_id, &request).await.map_err(|error| fault_of("fetch", error))
     }
 
     /// Decides the fate of one batch. Sending it again has no further effect and gives the same answer.
-    #[expect(clippy::unused_async, reason = "signature first")]
-    pub async fn upload(&self, _principal: &Principal, _batch: UploadBatch) -> Outcome {
-        Outcome::Retry { after_ms: 1_000 }
+    pub async fn upload(&self, principal: &Principal, batch: UploadBatch) -> Outcome {
+        let Inner { pool, settings, catalogue, committed } = &*self.inner;
+        let outcome = Ingest { pool, settings, catalogue }.upload(&principal.user_id, &batch).await;
+        if matches!(outcome, Outcome::Accepted { .. }) {
+            committed.send_modify(|count| *count += 1);
+        }
+        outcome
     }
 
     /// The oldest slices that are committed and not yet marked as published, of any process.
     ///
     /// # Errors
     /// [`FaultCode::Unavailable`].
-    #[expect(clippy::unused_async, reason = "signature first")]
-    pub async fn unpublished_slices(&self, _limit: usize) -> Result<Vec<(OutboxId, Slice)>, Fault> {
-        Ok(Vec::new())
+    pub async fn unpublished_slices(&self, limit: usize) -> Result<Vec<(OutboxId, Slice)>, Fault> {
+        outbox::unpublished(&self.inner.pool, limit).await.map_err(|error| unavailable("outbox", &error))
     }
 
     /// Forgets slices that a carrier has taken.
     ///
     /// # Errors
     /// [`FaultCode::Unavailable`].
-    #[expect(clippy::unused_async, reason = "signature first")]
-    pub async fn mark_published(&self, _ids: &[OutboxId]) -> Result<(), Fault> {
-        Ok(())
+    pub async fn mark_published(&self, ids: &[OutboxId]) -> Result<(), Fault> {
+        outbox::forget(&self.inner.pool, ids).await.map_err(|error| unavailable("outbox", &error))
     }
 
     /// Counts this process's commits: changes after each, so that a publisher can act at once.
@@ -105,16 +121,26 @@ impl Service {
     ///
     /// # Errors
     /// [`FaultCode::Unavailable`].
-    #[expect(clippy::unused_async, reason = "signature first")]
-    pub async fn audiences_of(&self, _user_id: &UserId) -> Result<BTreeSet<AudienceKey>, Fault> {
-        Ok(BTreeSet::new())
+    pub async fn audiences_of(&self, user_id: &UserId) -> Result<BTreeSet<AudienceKey>, Fault> {
+        let mut conn = self.inner.pool.acquire().await.map_err(|error| unavailable("audiences", &error))?;
+        audiences_of(&mut conn, user_id).await.map_err(|error| unavailable("audiences", &error))
     }
 
     /// Whether Postgres answers.
     pub async fn ready(&self) -> bool {
-        sqlx_core::query::query::<sqlx_postgres::Postgres>("/* ready */ SELECT 1")
-            .execute(&self.inner.pool)
-            .await
-            .is_ok()
+        pg::query("/* ready */ SELECT 1").execute(&self.inner.pool).await.is_ok()
     }
+}
+
+fn fault_of(hop: &'static str, error: FetchError) -> Fault {
+    match error {
+        FetchError::Fault(fault) => fault,
+        FetchError::Database(error) => unavailable(hop, &error),
+    }
+}
+
+/// Postgres's own words stay here: they may quote rows.
+fn unavailable(hop: &'static str, error: &sqlx_core::Error) -> Fault {
+    tracing::warn!(hop, error = %error, "postgres did not serve");
+    Fault::new(FaultCode::Unavailable, "the server cannot reach its database now")
 }

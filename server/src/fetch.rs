@@ -1,0 +1,140 @@
+//! Cursors → the records after them, under the user's Row Level Security, in one consistent read.
+//!
+//! Place in the journey: `fetch` of a device, also how it repairs a gap in its live stream.
+//!
+//! # Invariants
+//! - A page holds records in order of number; what its cursors cover is complete for their audiences.
+//! - Its cursors are exactly the user's audiences, and never behind the request's.
+//! - It holds only rows of the user's audiences, by the query and once more by policy.
+//!
+//! Cost: what the page holds, whatever the log's size.
+
+use sqlx_core::row::Row;
+use sqlx_postgres::{PgConnection, PgPool};
+use synchrotron_core::model::{AudienceKey, Cursor, Cursors, UserId};
+use synchrotron_core::wire::{AudienceHead, Fault, FaultCode, FetchPage, FetchRequest};
+
+use crate::ingest::{foreign_client, read_epoch};
+use crate::pg::{Acting, Actor, query, read_log};
+use crate::settings::Settings;
+
+/// The most records of one page, however small they are.
+const PAGE_RECORDS_MAX: usize = 1_000;
+
+/// Why there is no page.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    /// The request is at fault.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The server is.
+    #[error(transparent)]
+    Database(#[from] sqlx_core::Error),
+}
+
+/// One page of what the user's device has not seen.
+pub(crate) async fn fetch(
+    pool: &PgPool,
+    settings: &Settings,
+    user_id: &UserId,
+    request: &FetchRequest,
+) -> Result<FetchPage, FetchError> {
+    let mut tx = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let owner = query("/* fetch.client */ SELECT user_id FROM synchrotron.clients WHERE client_id = $1")
+        .bind(*request.client_id.as_uuid())
+        .fetch_optional(&mut *tx)
+        .await?;
+    if owner.is_some_and(|row| row.get::<&str, _>(0) != user_id.as_str()) {
+        return Err(foreign_client().into());
+    }
+    let epoch = read_epoch(&mut tx).await?;
+    if epoch != request.epoch {
+        let fact = format!("cursors of epoch {}, the server's is {epoch}", request.epoch);
+        return Err(Fault::new(FaultCode::EpochChanged, fact).into());
+    }
+    let heads = audience_heads(&mut tx, user_id).await?;
+    let mut actor = Actor::introduce(&mut tx, user_id, &settings.app_role).await?;
+    actor.act_as(Acting::User).await?;
+    let page = choose(actor.conn, &heads, &request.cursors, settings.page_bytes_max).await?;
+    let audiences: Vec<String> = heads.iter().map(|head| head.audience_key.to_string()).collect();
+    let records = read_log(actor.conn, &page.numbers, &audiences).await?;
+    tx.commit().await?;
+
+    let cursors = heads.into_iter().map(|AudienceHead { audience_key, head }| {
+        let had = request.cursors.get(&audience_key).copied().unwrap_or_default().min(head);
+        let reached = if page.more { head.min(Cursor::new(page.last())).max(had) } else { head };
+        (audience_key, reached)
+    });
+    Ok(FetchPage { epoch, records, cursors: cursors.collect(), more: page.more })
+}
+
+/// A user's audiences with their heads, in byte order; read as the server.
+pub(crate) async fn audience_heads(
+    conn: &mut PgConnection,
+    user_id: &UserId,
+) -> Result<Vec<AudienceHead>, sqlx_core::Error> {
+    let rows = query(
+        "/* heads */ SELECT a.audience_key, coalesce(h.head, 0) FROM synchrotron.audiences_of($1) AS a(audience_key) \
+         LEFT JOIN synchrotron.audience_heads h ON h.audience_key = a.audience_key \
+         WHERE a.audience_key IS NOT NULL ORDER BY a.audience_key COLLATE \"C\"",
+    )
+    .bind(user_id.as_str())
+    .fetch_all(conn)
+    .await?;
+    let head = |row: &sqlx_postgres::PgRow| {
+        let audience_key = AudienceKey::new(row.try_get::<String, _>(0)?);
+        let audience_key = audience_key.map_err(|error| sqlx_core::Error::Decode(Box::new(error)))?;
+        Ok(AudienceHead { audience_key, head: Cursor::new(row.try_get(1)?) })
+    };
+    rows.iter().map(head).collect()
+}
+
+/// Which records a page holds.
+struct Choice {
+    numbers: Vec<i64>,
+    more: bool,
+}
+
+impl Choice {
+    fn last(&self) -> i64 {
+        self.numbers.last().copied().unwrap_or(0)
+    }
+}
+
+async fn choose(
+    conn: &mut PgConnection,
+    heads: &[AudienceHead],
+    cursors: &Cursors,
+    bytes_max: usize,
+) -> Result<Choice, sqlx_core::Error> {
+    let had = |key: &AudienceKey| cursors.get(key).copied().unwrap_or_default();
+    let behind: Vec<&AudienceHead> = heads.iter().filter(|head| head.head > had(&head.audience_key)).collect();
+    let limit = i64::try_from(PAGE_RECORDS_MAX + 1).expect("BUG: the bound is small");
+    let rows = query(PAGE)
+        .bind(behind.iter().map(|head| head.audience_key.as_str()).collect::<Vec<_>>())
+        .bind(behind.iter().map(|head| had(&head.audience_key).get()).collect::<Vec<_>>())
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    let mut choice = Choice { numbers: Vec::new(), more: false };
+    let mut bytes = 0;
+    for row in &rows {
+        bytes += usize::try_from(row.try_get::<i32, _>(1)?).unwrap_or(0);
+        let full = choice.numbers.len() == PAGE_RECORDS_MAX || bytes > bytes_max;
+        if full && !choice.numbers.is_empty() {
+            choice.more = true;
+            break;
+        }
+        choice.numbers.push(row.try_get(0)?);
+    }
+    Ok(choice)
+}
+
+/// The next records of these audiences, with their sizes.
+pub(crate) const PAGE: &str = "/* fetch.page */ SELECT DISTINCT r.server_ingest_id, r.byte_count \
+    FROM unnest($1::text[], $2::bigint[]) AS c(audience_key, cursor) \
+    CROSS JOIN LATERAL (SELECT a.server_ingest_id FROM synchrotron.action_audiences a \
+        WHERE a.audience_key = c.audience_key AND a.server_ingest_id > c.cursor \
+        ORDER BY a.server_ingest_id LIMIT $3) p \
+    JOIN synchrotron.action_records r ON r.server_ingest_id = p.server_ingest_id \
+    ORDER BY r.server_ingest_id LIMIT $3";

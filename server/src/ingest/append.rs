@@ -1,0 +1,200 @@
+//! Writes records to the log: numbers, records, rows, audiences, heads, outbox. Set-based, one statement each.
+//!
+//! Place in the journey: after the gate, under the heads' locks, before `materialize`.
+//!
+//! # Invariants
+//! - Numbers are drawn while the heads are locked: within an audience they become visible in their order, so no cursor
+//!   can pass one that commits later.
+//! - Each touched audience gets one outbox row whose `prev` is its head before this commit: slices chain.
+
+use std::collections::BTreeMap;
+
+use sqlx_core::row::Row;
+use sqlx_postgres::PgConnection;
+use synchrotron_core::model::{AudienceKey, ClientId, Patch, RecordBody, SliceTag, UserId};
+use uuid::Uuid;
+
+use super::gate::LockedHeads;
+use super::validate::Measured;
+use crate::materialize::Numbered;
+use crate::pg::{encode_columns, encode_slices, query};
+
+/// Whose upload it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Author<'a> {
+    /// The device.
+    pub(super) client_id: ClientId,
+    /// The user that the connection proved.
+    pub(super) user_id: &'a UserId,
+}
+
+/// Appends new records in their order and returns them with their numbers.
+pub(super) async fn append<'b>(
+    conn: &mut PgConnection,
+    author: Author<'_>,
+    records: &[&Measured<'b>],
+    heads: &LockedHeads,
+) -> Result<Vec<Numbered<'b>>, sqlx_core::Error> {
+    let count = i64::try_from(records.len()).expect("BUG: a batch is bounded in bytes");
+    let numbers = query(
+        "/* append.number */ SELECT nextval('synchrotron.server_ingest_ids') AS number \
+         FROM generate_series(1, $1) ORDER BY 1",
+    )
+    .bind(count)
+    .fetch_all(&mut *conn)
+    .await?;
+    let numbers = numbers.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
+    let numbered: Vec<Numbered<'b>> = records
+        .iter()
+        .zip(&numbers)
+        .map(|(record, number)| Numbered { upload: record.upload, position: record.position, number: *number })
+        .collect();
+    insert_records(conn, author, records, &numbers).await?;
+    insert_rows(conn, &numbered).await?;
+    insert_audiences(conn, author, records, &numbers).await?;
+    advance_heads(conn, records, &numbers, heads).await?;
+    Ok(numbered)
+}
+
+async fn insert_records(
+    conn: &mut PgConnection,
+    author: Author<'_>,
+    records: &[&Measured<'_>],
+    numbers: &[i64],
+) -> Result<(), sqlx_core::Error> {
+    let column = |value: fn(&Measured<'_>) -> Uuid| records.iter().map(|r| value(r)).collect::<Vec<_>>();
+    let tags: Vec<Option<&str>> = records.iter().map(|r| action_of(r).map(|(tag, _)| tag)).collect();
+    let args: Vec<Option<&[u8]>> = records.iter().map(|r| action_of(r).map(|(_, args)| args)).collect();
+    let amends: Vec<Option<Uuid>> = records
+        .iter()
+        .map(|r| matches!(r.upload.body, RecordBody::Correction { .. }).then(|| *r.position.action_id.as_uuid()))
+        .collect();
+    let integer = |value: usize| i32::try_from(value).expect("BUG: a record is bounded in bytes");
+    query(
+        "/* append.records */ INSERT INTO synchrotron.action_records (client_id, user_id, id, server_ingest_id, tag, \
+         args, clock, row_count, amends, reason, position_clock, position_client_id, position_action_id, slices, \
+         content_hash, byte_count) SELECT $1, $2, r.* FROM unnest($3::uuid[], $4::bigint[], $5::text[], $6::bytea[], \
+         $7::bigint[], $8::int[], $9::uuid[], $10::text[], $11::bigint[], $12::uuid[], $13::uuid[], $14::bytea[], \
+         $15::bytea[], $16::int[]) AS r",
+    )
+    .bind(*author.client_id.as_uuid())
+    .bind(author.user_id.as_str())
+    .bind(column(|r| *r.upload.id.as_uuid()))
+    .bind(numbers)
+    .bind(tags)
+    .bind(args)
+    .bind(records.iter().map(|r| r.upload.clock.packed()).collect::<Vec<_>>())
+    .bind(records.iter().map(|r| integer(r.upload.rows.len())).collect::<Vec<_>>())
+    .bind(amends)
+    .bind(records.iter().map(|r| reason_of(r)).collect::<Vec<_>>())
+    .bind(records.iter().map(|r| r.position.clock.packed()).collect::<Vec<_>>())
+    .bind(column(|r| *r.position.client_id.as_uuid()))
+    .bind(column(|r| *r.position.action_id.as_uuid()))
+    .bind(records.iter().map(|r| slices_of(r)).collect::<Vec<_>>())
+    .bind(records.iter().map(|r| r.content_hash.as_slice()).collect::<Vec<_>>())
+    .bind(records.iter().map(|r| integer(r.byte_count)).collect::<Vec<_>>())
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+async fn insert_rows(conn: &mut PgConnection, records: &[Numbered<'_>]) -> Result<(), sqlx_core::Error> {
+    let rows: Vec<(&Numbered<'_>, &Patch)> =
+        records.iter().flat_map(|record| record.upload.rows.iter().map(move |patch| (record, patch))).collect();
+    let columns = |patch: &Patch| patch.effect.columns().map_or_else(|| vec![0x80], encode_columns);
+    let integer = |value: u32| i32::try_from(value).expect("BUG: a record is bounded in bytes");
+    query(
+        "/* append.rows */ INSERT INTO synchrotron.action_modified_rows (action_id, sequence, table_name, row_id, \
+         audience_key, operation, columns, server_ingest_id, position_clock, position_client_id, position_action_id) \
+         SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], \
+         $8::bigint[], $9::bigint[], $10::uuid[], $11::uuid[])",
+    )
+    .bind(rows.iter().map(|(r, _)| *r.upload.id.as_uuid()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, patch)| integer(patch.sequence)).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, patch)| patch.table.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, patch)| patch.row_id.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, patch)| patch.audience_key.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, patch)| patch.effect.operation().as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, patch)| columns(patch)).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(r, _)| r.number).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(r, _)| r.position.clock.packed()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(r, _)| *r.position.client_id.as_uuid()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(r, _)| *r.position.action_id.as_uuid()).collect::<Vec<_>>())
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+async fn insert_audiences(
+    conn: &mut PgConnection,
+    author: Author<'_>,
+    records: &[&Measured<'_>],
+    numbers: &[i64],
+) -> Result<(), sqlx_core::Error> {
+    let mut keys: Vec<&str> = Vec::new();
+    let mut of: Vec<i64> = Vec::new();
+    let mut ids: Vec<Uuid> = Vec::new();
+    for (record, number) in records.iter().zip(numbers) {
+        for audience_key in record.audiences() {
+            keys.push(audience_key.as_str());
+            of.push(*number);
+            ids.push(*record.upload.id.as_uuid());
+        }
+    }
+    query(
+        "/* append.audiences */ INSERT INTO synchrotron.action_audiences (client_id, audience_key, server_ingest_id, \
+         action_id) SELECT $1, r.* FROM unnest($2::text[], $3::bigint[], $4::uuid[]) AS r",
+    )
+    .bind(*author.client_id.as_uuid())
+    .bind(keys)
+    .bind(of)
+    .bind(ids)
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+async fn advance_heads(
+    conn: &mut PgConnection,
+    records: &[&Measured<'_>],
+    numbers: &[i64],
+    heads: &LockedHeads,
+) -> Result<(), sqlx_core::Error> {
+    let mut through: BTreeMap<&AudienceKey, i64> = BTreeMap::new();
+    for (record, number) in records.iter().zip(numbers) {
+        through.extend(record.audiences().into_iter().map(|audience_key| (audience_key, *number)));
+    }
+    query(
+        "/* append.heads */ WITH reached AS (SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[]) \
+         AS r(audience_key, prev, through)), advanced AS (UPDATE synchrotron.audience_heads h SET head = r.through \
+         FROM reached r WHERE h.audience_key = r.audience_key) \
+         INSERT INTO synchrotron.outbox (audience_key, prev, through) SELECT audience_key, prev, through FROM reached",
+    )
+    .bind(through.keys().map(|key| key.as_str()).collect::<Vec<_>>())
+    .bind(through.keys().map(|key| heads.head(key)).collect::<Vec<_>>())
+    .bind(through.values().copied().collect::<Vec<_>>())
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+fn action_of<'a>(record: &'a Measured<'_>) -> Option<(&'a str, &'a [u8])> {
+    match &record.upload.body {
+        RecordBody::Action { tag, args } => Some((tag.as_str(), args.as_bytes())),
+        RecordBody::Correction { .. } => None,
+    }
+}
+
+fn reason_of<'a>(record: &'a Measured<'_>) -> Option<&'a str> {
+    match &record.upload.body {
+        RecordBody::Action { .. } => None,
+        RecordBody::Correction { reason, .. } => reason.as_deref(),
+    }
+}
+
+fn slices_of(record: &Measured<'_>) -> Vec<u8> {
+    let tag = |audience_key| SliceTag::of(record.upload.id, audience_key);
+    let mut tags: Vec<SliceTag> = record.audiences().into_iter().map(tag).collect();
+    tags.sort_unstable();
+    encode_slices(&tags)
+}

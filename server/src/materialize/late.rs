@@ -1,0 +1,157 @@
+//! Applies what arrives beneath other effects, and corrections: the row is folded again from its history.
+//!
+//! Late effects of an action are tried as the user on the row as it is, taken back, and then the fold is written by the
+//! server: the user may do this to the row, and what others did later keeps its say. A correction's fold is written by
+//! the user itself. Only columns in which the fold before and after differ are written.
+
+use synchrotron_core::model::{AudienceKey, Columns, Effect, Patch, RecordBody, RowKey};
+use synchrotron_core::wire::RejectionKind;
+
+use super::apply::{hidden, must_be};
+use super::catalogue::{Column, Table};
+use super::fold::{Folded, Logged, WrongAudience, ever_whole, fold_row};
+use super::history::History;
+use super::statements::{assignments, audience_of, delete, insert, update};
+use super::{MaterializeError, Materializer, Numbered};
+use crate::pg::Acting;
+
+/// A row's fold without and with the record in question.
+struct Change {
+    before: Option<Folded>,
+    after: Option<Folded>,
+}
+
+impl Materializer<'_> {
+    /// Lets the record's effects on one row take their place in the row's history.
+    pub(super) async fn apply_late(
+        &mut self,
+        record: Numbered<'_>,
+        key: &RowKey,
+        patches: &[&Patch],
+    ) -> Result<(), MaterializeError> {
+        let table = self.table(key)?;
+        let history = self.history_around(key, record.position, record.upload.id, record.number).await?;
+        let present = audience_of(table, &key.row_id).run(self.actor.conn).await?;
+        let present = present.and_then(|audience| AudienceKey::new(audience).ok());
+        let correction = matches!(record.upload.body, RecordBody::Correction { .. });
+        if correction {
+            self.check_may_amend(record, patches, &history.logged)?;
+        }
+        let change = fold_both(record, &history, present.as_ref())?;
+        if !correction {
+            self.try_as_user(record, patches, present.as_ref()).await?;
+        }
+        if change.before == change.after {
+            return Ok(());
+        }
+        self.actor.act_as(if correction { Acting::User } else { Acting::Server }).await?;
+        self.write(table, key, present, change, patches[0]).await
+    }
+
+    /// Whoever replaces an action's effects on a row must be in the audiences of all of them, and name one of these.
+    fn check_may_amend(
+        &self,
+        record: Numbered<'_>,
+        patches: &[&Patch],
+        logged: &[Logged],
+    ) -> Result<(), MaterializeError> {
+        let replaced = logged.iter().filter(|l| l.position == record.position && l.record != record.upload.id);
+        let labels: Vec<&AudienceKey> = replaced.map(|logged| &logged.patch.audience_key).collect();
+        if labels.iter().any(|label| !self.audiences.contains(*label)) {
+            return Err(hidden(patches[0]));
+        }
+        match patches.iter().find(|patch| !labels.is_empty() && !labels.contains(&&patch.audience_key)) {
+            Some(patch) => Err(wrong_audience(patch)),
+            None => Ok(()),
+        }
+    }
+
+    /// Row Level Security decides on the row as it is, and nothing of it stays.
+    async fn try_as_user(
+        &mut self,
+        record: Numbered<'_>,
+        patches: &[&Patch],
+        present: Option<&AudienceKey>,
+    ) -> Result<(), MaterializeError> {
+        // A row that was removed, or removed and made again for others, is beyond any policy.
+        let judged = |patch: &Patch| match present {
+            None => matches!(patches[0].effect, Effect::Insert(_)),
+            Some(audience) => *audience == patch.audience_key,
+        };
+        self.actor.begin_trial().await?;
+        for (index, patch) in patches.iter().enumerate().filter(|(_, patch)| judged(patch)) {
+            match self.apply(record, patch, true).await {
+                // Whether the values are possible is for the fold to show; the policies were asked before.
+                Err(MaterializeError::Refused(complaint))
+                    if complaint.kind == RejectionKind::Constraint && index + 1 == patches.len() => {}
+                result => result?,
+            }
+        }
+        Ok(self.actor.end_trial().await?)
+    }
+
+    async fn write(
+        &mut self,
+        table: &Table,
+        key: &RowKey,
+        present: Option<AudienceKey>,
+        change: Change,
+        patch: &Patch,
+    ) -> Result<(), MaterializeError> {
+        let row_id = &key.row_id;
+        let statement = match (&present, &change.after) {
+            (None, None) => return Ok(()),
+            (Some(audience), None) => delete(table, row_id, audience),
+            (None, Some(row)) => insert(table, row_id, &row.audience_key, assignments(table, &row.columns)),
+            (Some(audience), Some(row)) => {
+                let before = change.before.unwrap_or_else(|| Folded { columns: Columns::new(), ..row.clone() });
+                let changed = differing(&row.columns, &before.columns);
+                let reset = vanished(table, &before.columns, &row.columns);
+                let moved = (*audience != row.audience_key).then_some(&row.audience_key);
+                update(table, row_id, audience, assignments(table, &changed), &reset, moved)
+            }
+        };
+        match (statement.run(self.actor.conn).await?, &change.after) {
+            (None, _) => Err(hidden(patch)),
+            (Some(real), Some(row)) => must_be(&real, &row.audience_key),
+            (Some(_), None) => Ok(()),
+        }
+    }
+}
+
+fn fold_both(
+    record: Numbered<'_>,
+    history: &History,
+    present: Option<&AudienceKey>,
+) -> Result<Change, MaterializeError> {
+    // A row whose history never says what the whole of it is was there before; then only what the log names is known.
+    let older_than_log = history.from_beginning && !ever_whole(&history.logged);
+    let base = present
+        .filter(|_| older_than_log)
+        .map(|audience| Folded { audience_key: audience.clone(), columns: Columns::new() });
+    let others: Vec<Logged> = history.logged.iter().filter(|l| l.record != record.upload.id).cloned().collect();
+    let unjudged = "BUG: without a judged position no audience is wrong";
+    let before = fold_row(base.clone(), &others, None).expect(unjudged);
+    let after = fold_row(base, &history.logged, Some(record.position))
+        .map_err(|WrongAudience| wrong_audience(&record.upload.rows[0]))?;
+    Ok(Change { before, after })
+}
+
+/// Columns that are not the same in `than`.
+fn differing(columns: &Columns, than: &Columns) -> Columns {
+    let differs = |(name, value): &(&String, _)| than.get(*name) != Some(*value);
+    columns.iter().filter(differs).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// Columns that were known and are no more.
+fn vanished<'t>(table: &'t Table, before: &Columns, after: &Columns) -> Vec<&'t Column> {
+    let gone = before.keys().filter(|name| !after.contains_key(*name));
+    gone.filter_map(|name| table.columns.get(name)).filter(|column| column.writable).collect()
+}
+
+fn wrong_audience(patch: &Patch) -> MaterializeError {
+    MaterializeError::refused(
+        RejectionKind::AudienceMismatch,
+        format!("a row of table {} is not of audience {} there", patch.table, patch.audience_key),
+    )
+}

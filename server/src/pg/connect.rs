@@ -1,0 +1,68 @@
+//! Opens the pool and refuses to serve from a database where the policies would not hold.
+
+use sqlx_core::connection::Connection;
+use sqlx_core::row::Row;
+use sqlx_postgres::{PgConnection, PgPool, PgPoolOptions};
+
+use super::migrate::migrate;
+use super::query;
+use crate::StartError;
+use crate::settings::Settings;
+
+/// Serializes what several starting servers would do to the catalogue at once; any constant of ours.
+const START_LOCK: i64 = 0x5359_4e43_4852_4f00;
+
+/// A pool on a database whose schema is up to date and whose roles and view are as they must be.
+pub(crate) async fn connect(settings: &Settings) -> Result<PgPool, StartError> {
+    let pool = PgPoolOptions::new()
+        .max_connections(settings.pool_connections_max)
+        .connect(settings.database_url.as_str())
+        .await
+        .map_err(StartError::doing("connect"))?;
+    migrate(&pool).await?;
+    let mut conn = pool.acquire().await.map_err(StartError::doing("connect"))?;
+    admit_role(&mut conn, &settings.app_role).await?;
+    check_view(&mut conn).await?;
+    Ok(pool)
+}
+
+async fn admit_role(conn: &mut PgConnection, role: &str) -> Result<(), StartError> {
+    let doing = "admit the role that users act as";
+    let found = query("/* start.role */ SELECT rolsuper OR rolbypassrls FROM pg_catalog.pg_roles WHERE rolname = $1")
+        .bind(role)
+        .fetch_optional(&mut *conn)
+        .await
+        .map_err(StartError::doing(doing))?;
+    match found {
+        None => return Err(StartError::NoAppRole { role: role.to_owned() }),
+        Some(row) if row.get::<bool, _>(0) => return Err(StartError::AppRoleUnbound { role: role.to_owned() }),
+        Some(_) => {}
+    }
+    admit_locked(conn, role).await.map_err(StartError::doing(doing))
+}
+
+async fn admit_locked(conn: &mut PgConnection, role: &str) -> Result<(), sqlx_core::Error> {
+    let mut tx = conn.begin().await?;
+    query("/* start.lock */ SELECT pg_advisory_xact_lock($1)").bind(START_LOCK).execute(&mut *tx).await?;
+    query("/* start.admit */ SELECT synchrotron.admit_role($1)").bind(role).execute(&mut *tx).await?;
+    tx.commit().await
+}
+
+async fn check_view(conn: &mut PgConnection) -> Result<(), StartError> {
+    let columns = query(
+        "/* start.view */ SELECT attname::text, atttypid IN ('text'::regtype, 'varchar'::regtype) \
+         FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass('synchrotron.user_audiences') AND attnum > 0",
+    )
+    .fetch_all(conn)
+    .await
+    .map_err(StartError::doing("look for the view synchrotron.user_audiences"))?;
+    if columns.is_empty() {
+        return Err(StartError::NoUserAudiences);
+    }
+    for column in ["user_id", "audience_key"] {
+        if !columns.iter().any(|row| row.get::<&str, _>(0) == column && row.get(1)) {
+            return Err(StartError::UserAudiencesColumn { column });
+        }
+    }
+    Ok(())
+}

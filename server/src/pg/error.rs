@@ -1,0 +1,59 @@
+//! What an error of Postgres says about an upload: the record is at fault, or the server is.
+//!
+//! Invariant: of an error only SQLSTATE and the names of table, constraint and column are passed on. Messages and details
+//! of Postgres quote row values.
+
+use sqlx_postgres::PgDatabaseError;
+use synchrotron_core::wire::RejectionKind;
+
+/// The record is at fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Complaint {
+    /// In which way.
+    pub(crate) kind: RejectionKind,
+    /// The fact, without row values.
+    pub(crate) reason: String,
+}
+
+/// The complaint about a record, or the error itself if it is the server's trouble.
+pub(crate) fn classify(error: sqlx_core::Error) -> Result<Complaint, sqlx_core::Error> {
+    let sqlx_core::Error::Database(database) = &error else { return Err(error) };
+    let Some(postgres) = database.try_downcast_ref::<PgDatabaseError>() else { return Err(error) };
+    let Some(kind) = kind_of(postgres.code()) else { return Err(error) };
+    let mut reason = format!("SQLSTATE {}", postgres.code());
+    for (what, name) in
+        [("table", postgres.table()), ("constraint", postgres.constraint()), ("column", postgres.column())]
+    {
+        if let Some(name) = name {
+            reason.push_str(&format!(", {what} {name}"));
+        }
+    }
+    Ok(Complaint { kind, reason })
+}
+
+/// Classes by SQLSTATE; `None` is the server's trouble.
+fn kind_of(code: &str) -> Option<RejectionKind> {
+    match (code, code.get(..2)?) {
+        // insufficient_privilege: also what a violated row-level policy is reported as
+        ("42501", _) => Some(RejectionKind::Denied),
+        // data exceptions, integrity constraints, WITH CHECK OPTION, limits (such as an index entry's size), RAISE of a
+        // trigger
+        (_, "22" | "23" | "44" | "54" | "P0") => Some(RejectionKind::Constraint),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_servers_trouble_is_never_the_records_fault() {
+        // serialization, deadlock, lock timeout, shutdown, disk full, out of memory, connection lost, read only
+        for code in ["40001", "40P01", "55P03", "57P01", "53100", "53200", "08006", "25006"] {
+            assert_eq!(kind_of(code), None, "{code}");
+        }
+        assert_eq!(kind_of("42501"), Some(RejectionKind::Denied));
+        assert_eq!(kind_of("23505"), Some(RejectionKind::Constraint));
+    }
+}

@@ -1,0 +1,142 @@
+//! Rows of the log as model types.
+//!
+//! Place in the journey: between Postgres and everything that hands records on (fetch, outbox). What a caller sees is
+//! decided by the role that its transaction acts as, not here.
+
+use std::collections::HashMap;
+
+use sqlx_core::row::Row;
+use sqlx_postgres::{PgConnection, PgRow};
+use synchrotron_core::model::{
+    ActionArgs, ActionId, ActionRecord, ActionTag, AudienceKey, ClientId, Columns, Hlc, IdError, Operation, Patch,
+    RecordBody, ReplayKey, RowId, ServerIngestId, SliceTag, TableName, UserId,
+};
+use synchrotron_core::wire::LogRecord;
+use uuid::Uuid;
+
+use super::query;
+
+/// Stored bytes or names that this build cannot read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoredFormError {
+    /// Columns are no MessagePack map of values.
+    #[error("stored columns are unreadable: {0}")]
+    Columns(#[from] rmp_serde::decode::Error),
+    /// A stored text is no id of its kind.
+    #[error("stored id is unreadable: {0}")]
+    Id(#[from] IdError),
+    /// A stored name, number or argument is not one of this build's.
+    #[error("stored {field} is unreadable")]
+    Field {
+        /// Which field.
+        field: &'static str,
+    },
+}
+
+impl From<StoredFormError> for sqlx_core::Error {
+    fn from(error: StoredFormError) -> Self {
+        Self::Decode(Box::new(error))
+    }
+}
+
+/// Columns as stored.
+pub(crate) fn encode_columns(columns: &Columns) -> Vec<u8> {
+    rmp_serde::to_vec_named(columns).expect("BUG: columns hold nothing that MessagePack cannot say")
+}
+
+/// Columns from their stored form.
+pub(crate) fn decode_columns(bytes: &[u8]) -> Result<Columns, StoredFormError> {
+    Ok(rmp_serde::from_slice(bytes)?)
+}
+
+/// Slice tags as stored.
+pub(crate) fn encode_slices(tags: &[SliceTag]) -> Vec<u8> {
+    rmp_serde::to_vec_named(tags).expect("BUG: tags hold nothing that MessagePack cannot say")
+}
+
+/// Reads records by their numbers, in order of number, each with those of its rows in these audiences that the acting
+/// role sees.
+pub(crate) async fn read_log(
+    conn: &mut PgConnection,
+    numbers: &[i64],
+    audiences: &[String],
+) -> Result<Vec<LogRecord>, sqlx_core::Error> {
+    if numbers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = query(
+        "/* log.records */ SELECT id, clock, client_id, user_id, server_ingest_id, tag, args, reason, position_clock, \
+         position_client_id, position_action_id, row_count, slices \
+         FROM synchrotron.action_records WHERE server_ingest_id = ANY($1) ORDER BY server_ingest_id",
+    )
+    .bind(numbers)
+    .fetch_all(&mut *conn)
+    .await?;
+    let mut records = rows.iter().map(record_of).collect::<Result<Vec<_>, _>>()?;
+    let ids: Vec<Uuid> = records.iter().map(|record| *record.record.id.as_uuid()).collect();
+    let places: HashMap<Uuid, usize> = ids.iter().copied().zip(0..).collect();
+    let rows = query(
+        "/* log.rows */ SELECT action_id, sequence, table_name, row_id, audience_key, operation, columns \
+         FROM synchrotron.action_modified_rows WHERE action_id = ANY($1) AND audience_key = ANY($2) \
+         ORDER BY action_id, sequence",
+    )
+    .bind(&ids)
+    .bind(audiences)
+    .fetch_all(conn)
+    .await?;
+    for row in &rows {
+        if let Some(place) = places.get(&row.try_get("action_id")?) {
+            records[*place].rows.push(patch_of(row)?);
+        }
+    }
+    Ok(records)
+}
+
+fn record_of(row: &PgRow) -> Result<LogRecord, sqlx_core::Error> {
+    let position = position_of(row)?;
+    let unreadable = |field| move || StoredFormError::Field { field };
+    let body = match row.try_get::<Option<String>, _>("tag")? {
+        Some(tag) => RecordBody::Action {
+            tag: ActionTag::new(tag).map_err(StoredFormError::from)?,
+            args: ActionArgs::from_encoded(row.try_get("args")?).ok_or_else(unreadable("args"))?,
+        },
+        None => RecordBody::Correction { amends: position, reason: row.try_get("reason")? },
+    };
+    let slices = rmp_serde::from_slice(row.try_get("slices")?).map_err(|_| unreadable("slices")())?;
+    Ok(LogRecord {
+        record: ActionRecord {
+            id: ActionId::from_uuid(row.try_get("id")?),
+            clock: Hlc::from_packed(row.try_get("clock")?),
+            client_id: ClientId::from_uuid(row.try_get("client_id")?),
+            user_id: UserId::new(row.try_get::<String, _>("user_id")?).map_err(StoredFormError::from)?,
+            server_ingest_id: Some(ServerIngestId::new(row.try_get("server_ingest_id")?)),
+            body,
+        },
+        row_count: u32::try_from(row.try_get::<i32, _>("row_count")?).map_err(|_| unreadable("row_count")())?,
+        slices,
+        rows: Vec::new(),
+    })
+}
+
+/// The position columns of a record or of a modified row.
+pub(crate) fn position_of(row: &PgRow) -> Result<ReplayKey, sqlx_core::Error> {
+    Ok(ReplayKey {
+        clock: Hlc::from_packed(row.try_get("position_clock")?),
+        client_id: ClientId::from_uuid(row.try_get("position_client_id")?),
+        action_id: ActionId::from_uuid(row.try_get("position_action_id")?),
+    })
+}
+
+/// A modified row.
+pub(crate) fn patch_of(row: &PgRow) -> Result<Patch, sqlx_core::Error> {
+    let operation = Operation::parse(row.try_get("operation")?).ok_or(StoredFormError::Field { field: "operation" })?;
+    let sequence: i32 = row.try_get("sequence")?;
+    let text = |name: &str| row.try_get::<String, _>(name);
+    Ok(Patch {
+        sequence: u32::try_from(sequence).map_err(|_| StoredFormError::Field { field: "sequence" })?,
+        table: TableName::new(text("table_name")?).map_err(StoredFormError::from)?,
+        row_id: RowId::new(text("row_id")?).map_err(StoredFormError::from)?,
+        audience_key: AudienceKey::new(text("audience_key")?).map_err(StoredFormError::from)?,
+        effect: operation.with_columns(decode_columns(row.try_get("columns")?)?),
+    })
+}

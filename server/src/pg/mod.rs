@@ -1,0 +1,22 @@
+//! Postgres itself: schema versions, roles, error classes, and the log's rows as model types.
+//!
+//! Place in the journey: beneath every hop that touches the database. SQL lives in the hop that it serves; each
+//! statement begins with its own name, which is what `pg_stat_activity` and the server's log show.
+
+mod acting;
+mod connect;
+mod error;
+mod log;
+mod migrate;
+
+pub(crate) use acting::{Acting, Actor};
+pub(crate) use connect::connect;
+pub(crate) use error::{Complaint, classify};
+pub(crate) use log::{encode_columns, encode_slices, patch_of, position_of, read_log};
+
+use sqlx_postgres::{PgArguments, Postgres};
+
+/// A prepared statement of the server's own text.
+pub(crate) fn query(sql: &'static str) -> sqlx_core::query::Query<'static, Postgres, PgArguments> {
+    sqlx_core::query::query(sql)
+}
