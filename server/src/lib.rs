@@ -15,5 +15,7 @@ mod pg;
 pub mod service;
 pub mod settings;
 mod start;
+mod tasks;
 
 pub use start::StartError;
+pub use tasks::{RunningServer, Server, ServerError, ServerSettings, ServerTask};

@@ -27,4 +27,4 @@ pub mod subjects;
 mod uplink;
 
 pub use client::NatsNetwork;
-pub use settings::{NatsSettings, SettingsError};
+pub use settings::{NatsSettings, Servers, SettingsError};

@@ -2,3 +2,4 @@
 
 mod fault;
 pub mod http;
+pub mod nats;

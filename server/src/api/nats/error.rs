@@ -1,0 +1,60 @@
+//! Why a loop over NATS ended. It begins anew in every case; this tells the operator why.
+
+use async_nats::SubscribeError;
+use async_nats::jetstream::consumer::pull::BatchError;
+use async_nats::jetstream::context::{CreateStreamError, PublishError};
+use async_nats::jetstream::stream::ConsumerError;
+use synchrotron_core::wire::Fault;
+
+/// Why a loop over NATS ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NatsApiError {
+    /// The connection is gone.
+    #[error("the connection to NATS is lost")]
+    Lost,
+    /// The NATS server is too old: it would ignore what is asked of streams.
+    #[error("nats-server {actual} is too old, at least {min} is needed")]
+    ServerTooOld {
+        /// Its version.
+        actual: String,
+        /// The oldest that works.
+        min: &'static str,
+    },
+    /// A stream cannot be had as it must be.
+    #[error("stream {stream}: {source}")]
+    Stream {
+        /// Which.
+        stream: String,
+        /// Why.
+        source: CreateStreamError,
+    },
+    /// The consumer of uploads cannot be had.
+    #[error("consumer {consumer} of stream {stream}: {source}")]
+    Consumer {
+        /// Of which stream.
+        stream: String,
+        /// Which.
+        consumer: &'static str,
+        /// Why.
+        source: ConsumerError,
+    },
+    /// Uploads cannot be asked for.
+    #[error("asking for uploads: {0}")]
+    Pull(#[from] BatchError),
+    /// The stream stopped giving uploads.
+    #[error("reading uploads: {0}")]
+    Read(#[source] async_nats::Error),
+    /// Requests cannot be listened to.
+    #[error("listening to requests: {0}")]
+    Subscribe(#[from] SubscribeError),
+    /// The client of NATS has ended.
+    #[error("the client of NATS has ended")]
+    Ended,
+    /// The stream did not take a slice.
+    #[error("publishing a slice: {0}")]
+    Publish(#[from] PublishError),
+    /// Postgres does not serve.
+    #[error(transparent)]
+    Service(#[from] Fault),
+}

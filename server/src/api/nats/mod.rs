@@ -1,0 +1,152 @@
+//! NATS: uploads from a stream, requests and replies, slices to everyone who listens.
+//!
+//! Place in the journey: a device's message comes in as one envelope; between it and the answer is one call of
+//! [`Service`]. Nothing is decided here but who asks. JetStream is a carrier that may forget everything at any time: the
+//! device keeps an upload until its outcome, and Postgres keeps a slice until the stream has it.
+//!
+//! # Invariants
+//! - Who asks is proved by the token of each message; a subject is believed only where its user is the token's.
+//! - An upload is acknowledged after its outcome is decided and published, and never before.
+//! - A slice is marked as published after the stream said that it has it, and never before.
+//! - What cannot be read is answered, and costs nobody else anything.
+//! - NATS may be away at the start, go, come back empty, or be another server: this goes on.
+//!
+//! Tests: `tests/nats.rs`, over a real nats-server and a real Postgres.
+
+mod error;
+mod publish;
+mod rpc;
+mod settings;
+mod streams;
+mod uploads;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use synchrotron_core::wire::{Fault, FaultCode};
+use synchrotron_nats::link::{Link, LinkOptions};
+use synchrotron_nats::subjects::{Subjects, UserToken};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use error::NatsApiError;
+pub use settings::NatsApiSettings;
+
+use crate::auth::{Principal, TokenVerifier};
+use crate::service::Service;
+
+/// What all loops share.
+#[derive(Debug)]
+struct Api {
+    service: Service,
+    verifier: Arc<TokenVerifier>,
+    settings: NatsApiSettings,
+    subjects: Subjects,
+    link: Link,
+    uploads_room: Arc<Semaphore>,
+    requests_room: Arc<Semaphore>,
+    shutdown: CancellationToken,
+}
+
+/// The pause before a loop begins anew, doubled up to the longest.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// A loop that ran so long had begun well.
+const RAN_WELL: Duration = Duration::from_secs(10);
+/// How long work that has begun may take to end at shutdown.
+const WORK_ENDS_WITHIN: Duration = Duration::from_secs(10);
+
+/// Serves over NATS until `shutdown`, whatever happens to NATS; then finishes what has begun.
+pub async fn run(
+    service: Service,
+    verifier: Arc<TokenVerifier>,
+    settings: NatsApiSettings,
+    shutdown: CancellationToken,
+) {
+    let link = Link::connect(LinkOptions {
+        servers: settings.servers.clone(),
+        name: "synchrotron-server",
+        connect_within: Duration::from_secs(5),
+        reconnect_pause_max: PAUSE_MAX,
+        ping_every: Duration::from_secs(5),
+        capacity: settings.requests_waiting_max,
+    })
+    .await;
+    let api = Arc::new(Api {
+        service,
+        verifier,
+        subjects: Subjects::new(settings.prefix.clone()),
+        link,
+        uploads_room: Arc::new(Semaphore::new(settings.uploads_max)),
+        requests_room: Arc::new(Semaphore::new(settings.requests_max)),
+        settings,
+        shutdown,
+    });
+    tokio::join!(
+        supervise(&api, "rpc", rpc::serve),
+        supervise(&api, "uploads", uploads::serve),
+        supervise(&api, "publish", publish::serve),
+    );
+    api.finish().await;
+}
+
+/// Runs a loop for as long as the connection lives, and anew after each failure, until shutdown.
+async fn supervise(
+    api: &Arc<Api>,
+    name: &'static str,
+    serve: impl AsyncFn(&Arc<Api>, u64) -> Result<(), NatsApiError>,
+) {
+    let mut pause = PAUSE_MIN;
+    let begin_anew = async {
+        loop {
+            let connects = api.link.up().await;
+            let began = Instant::now();
+            match serve(api, connects).await {
+                Ok(()) => return,
+                Err(NatsApiError::Lost) => tracing::info!(name, "NATS is away"),
+                Err(error) => {
+                    tracing::warn!(name, %error, "begins anew");
+                    pause = if began.elapsed() > RAN_WELL { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = begin_anew => {}
+        () = api.shutdown.cancelled() => {}
+    }
+}
+
+impl Api {
+    /// Who sends, if its token proves the user of the subject.
+    fn admit(&self, headers: Option<&async_nats::HeaderMap>, user: &UserToken) -> Result<Principal, Fault> {
+        let refused = |fact| Fault::new(FaultCode::Unauthenticated, fact);
+        let token = synchrotron_nats::bearer::bearer_of(headers)
+            .ok_or_else(|| refused("the message has no Authorization header with a bearer token"))?;
+        let principal = self.verifier.verify(token)?;
+        if UserToken::of(&principal.user_id) == *user {
+            Ok(principal)
+        } else {
+            Err(refused("the subject's user is not the token's"))
+        }
+    }
+
+    /// Waits until all work that has begun has ended, and what it sent is on its way.
+    async fn finish(&self) {
+        let count = |max: usize| u32::try_from(max).unwrap_or(u32::MAX);
+        let finishing = async {
+            let _uploads = self.uploads_room.acquire_many(count(self.settings.uploads_max)).await;
+            let _requests = self.requests_room.acquire_many(count(self.settings.requests_max)).await;
+            if self.link.state().connected
+                && let Err(error) = self.link.client().flush().await
+            {
+                tracing::debug!(%error, "NATS went before us");
+            }
+        };
+        if tokio::time::timeout(WORK_ENDS_WITHIN, finishing).await.is_err() {
+            tracing::warn!("some work over NATS did not end in time; it is rolled back and will be sent again");
+        }
+    }
+}

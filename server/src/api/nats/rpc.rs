@@ -1,0 +1,125 @@
+//! Requests and replies: `session` and `fetch`.
+//!
+//! Place in the journey: a device asks before and after it uploads. Any server process answers.
+
+use std::sync::Arc;
+
+use async_nats::{Message, Subject};
+use futures::StreamExt;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use synchrotron_core::model::ClientId;
+use synchrotron_core::wire::{self, Fault, FaultCode, FetchPage, FetchRequest, Reply, Session, SessionRequest};
+use synchrotron_nats::subjects::RpcMethod;
+
+use super::{Api, NatsApiError, streams};
+use crate::api::fault::unreadable;
+use crate::auth::Principal;
+
+/// Requests go to one process each.
+const QUEUE: &str = streams::CONSUMER;
+/// Only inboxes are answered: an answer on one of our own subjects would be taken for a slice.
+const INBOX: &str = "_INBOX";
+/// Requests are small: a client id and a cursor per audience.
+const REQUEST_BYTES_MAX: usize = 1 << 20;
+
+/// Answers requests until the connection is lost.
+pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiError> {
+    let client = api.link.client();
+    let mut requests = client.queue_subscribe(api.subjects.all_rpc(), QUEUE.to_owned()).await?;
+    tracing::info!("answers requests over NATS");
+    loop {
+        let request = tokio::select! {
+            request = requests.next() => request.ok_or(NatsApiError::Ended)?,
+            () = api.link.lost(connects) => return Err(NatsApiError::Lost),
+        };
+        let Some(inbox) = request.reply.clone().filter(|reply| reply.starts_with(INBOX)) else {
+            tracing::debug!("a request that nobody waits for");
+            continue;
+        };
+        let Ok(permit) = Arc::clone(&api.requests_room).try_acquire_owned() else {
+            let busy = Fault::new(FaultCode::Unavailable, "too many requests at once");
+            api.reply::<()>(inbox, Err(busy)).await;
+            continue;
+        };
+        let api = Arc::clone(api);
+        tokio::spawn(async move {
+            api.answer(inbox, &request).await;
+            drop(permit);
+        });
+    }
+}
+
+impl Api {
+    async fn answer(&self, inbox: Subject, request: &Message) {
+        let subject = match self.subjects.parse_rpc(&request.subject) {
+            Ok(subject) => subject,
+            Err(error) => {
+                let fault = Fault::new(FaultCode::Malformed, error.to_string());
+                return self.reply::<()>(inbox, Err(fault)).await;
+            }
+        };
+        let principal = match self.admit(request.headers.as_ref(), &subject.user) {
+            Ok(principal) => principal,
+            Err(fault) => return self.reply::<()>(inbox, Err(fault)).await,
+        };
+        match subject.method {
+            RpcMethod::Session => {
+                let session = self.session(&principal, subject.client_id, &request.payload).await;
+                self.reply(inbox, session).await;
+            }
+            RpcMethod::Fetch => {
+                let page = self.fetch(&principal, subject.client_id, &request.payload).await;
+                self.reply(inbox, page).await;
+            }
+        }
+    }
+
+    async fn session(&self, principal: &Principal, client_id: ClientId, payload: &[u8]) -> Result<Session, Fault> {
+        let request: SessionRequest = read(payload)?;
+        same_device(request.client_id, client_id)?;
+        self.in_time(self.service.session(principal, request)).await
+    }
+
+    async fn fetch(&self, principal: &Principal, client_id: ClientId, payload: &[u8]) -> Result<FetchPage, Fault> {
+        let request: FetchRequest = read(payload)?;
+        same_device(request.client_id, client_id)?;
+        self.in_time(self.service.fetch(principal, request)).await
+    }
+
+    async fn in_time<A>(&self, serving: impl Future<Output = Result<A, Fault>>) -> Result<A, Fault> {
+        let within = self.settings.request_within;
+        let served = tokio::time::timeout(within, serving).await;
+        served.unwrap_or_else(|_| Err(Fault::new(FaultCode::Unavailable, format!("not served within {within:?}"))))
+    }
+
+    /// Answers; an answer that NATS would not carry becomes a fault, and another carrier may bring it.
+    async fn reply<A: Serialize>(&self, inbox: Subject, answer: Result<A, Fault>) {
+        if let Err(fault) = &answer {
+            tracing::debug!(error = %fault, "not served");
+        }
+        let client = self.link.client();
+        let max = client.max_payload();
+        let mut bytes = wire::encode(&Reply::from(answer));
+        if bytes.len() > max {
+            let fault = Fault::new(FaultCode::TooLarge, format!("answer of {} bytes, NATS takes {max}", bytes.len()));
+            bytes = wire::encode(&Reply::<A>::Fault(fault));
+        }
+        if let Err(error) = client.publish(inbox, bytes.into()).await {
+            tracing::debug!(%error, "an answer could not be sent");
+        }
+    }
+}
+
+fn read<Q: DeserializeOwned>(payload: &[u8]) -> Result<Q, Fault> {
+    wire::decode(payload, REQUEST_BYTES_MAX).map_err(|error| unreadable(&error))
+}
+
+/// A device asks for itself: later, NATS itself lets it publish no other subject.
+fn same_device(asked: ClientId, subject: ClientId) -> Result<(), Fault> {
+    if asked == subject {
+        Ok(())
+    } else {
+        Err(Fault::new(FaultCode::Malformed, "the request's client_id is not the subject's"))
+    }
+}

@@ -1,0 +1,69 @@
+//! What an operator decides about NATS, as plain data.
+
+use std::time::Duration;
+
+use synchrotron_nats::subjects::SubjectPrefix;
+use synchrotron_nats::{Servers, SettingsError};
+
+/// Where NATS is, and the bounds of what is kept there and done at once.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct NatsApiSettings {
+    /// Where NATS is.
+    pub servers: Servers,
+    /// What every subject begins with; the streams are named after it.
+    pub prefix: SubjectPrefix,
+    /// How many NATS servers keep each stream.
+    pub replicas: usize,
+    /// The largest upload that is taken, in bytes.
+    pub upload_bytes_max: usize,
+    /// How many uploads are worked on at once.
+    pub uploads_max: usize,
+    /// How long one upload may take; after that the device is told to retry.
+    pub upload_within: Duration,
+    /// How often an upload is begun before it is refused: it ended the work on it each time.
+    pub deliveries_max: u32,
+    /// How many requests are served at once; more are told to come back.
+    pub requests_max: usize,
+    /// How many requests may wait to be read; more are dropped.
+    pub requests_waiting_max: usize,
+    /// How long one request may take.
+    pub request_within: Duration,
+    /// How often slices are looked for that a crash or an outage has left unpublished.
+    pub sweep_every: Duration,
+    /// How long a stream keeps a message.
+    pub stream_age_max: Duration,
+    /// How much a stream keeps, in bytes.
+    pub stream_bytes_max: i64,
+}
+
+impl NatsApiSettings {
+    /// Every default, for these servers: `nats://host:port`, or `tls://…`, several separated by commas.
+    ///
+    /// # Errors
+    /// [`SettingsError`] if that names no servers.
+    pub fn new(servers: &str) -> Result<Self, SettingsError> {
+        Ok(Self {
+            servers: servers.parse()?,
+            prefix: SubjectPrefix::default(),
+            replicas: 1,
+            upload_bytes_max: 8 << 20,
+            uploads_max: 32,
+            upload_within: Duration::from_secs(20),
+            deliveries_max: 5,
+            requests_max: 64,
+            requests_waiting_max: 1_024,
+            request_within: Duration::from_secs(15),
+            sweep_every: Duration::from_secs(5),
+            stream_age_max: Duration::from_secs(60 * 60),
+            stream_bytes_max: 512 << 20,
+        })
+    }
+
+    /// The same beneath another prefix.
+    #[must_use]
+    pub fn with_prefix(mut self, prefix: SubjectPrefix) -> Self {
+        self.prefix = prefix;
+        self
+    }
+}
