@@ -1,6 +1,7 @@
-//! The engine on real SQLite files: capture, execute, identity, guards.
+//! The engine on real SQLite files: capture, execute, identity, guards, integrate.
 
 mod capture;
 mod execute;
 mod guard;
+mod integrate;
 mod support;

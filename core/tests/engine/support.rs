@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use synchrotron_core::action::{Action, ActionError, Context, Registry, Table};
-use synchrotron_core::engine::{Engine, ExecuteError, ExecuteInput, Limits};
+use synchrotron_core::engine::{Engine, ExecuteError, ExecuteInput, Limits, SentBatch};
 use synchrotron_core::model::{
     ActionId, AudienceKey, BatchId, ClientId, Columns, Cursor, Effect, Epoch, Patch, UserId, Value,
 };
@@ -111,8 +111,7 @@ impl Device {
         self.engine.execute(action, ExecuteInput { action_id, now_ms: NOW }).map(|_| action_id)
     }
 
-    /// The patches of all pending actions, as they would be uploaded.
-    pub(crate) fn pending(&mut self) -> Vec<(ActionId, Vec<Patch>)> {
+    pub(crate) fn begin_session(&mut self) {
         let session = Session {
             user_id: UserId::new("alice").expect("ok"),
             epoch: Epoch::from_uuid(Uuid::from_u128(0xe)),
@@ -120,8 +119,17 @@ impl Device {
             audiences: ["p", "user:alice", ODD_AUDIENCE].map(at_start).into(),
         };
         self.engine.begin_session(&session).expect("same user, same epoch");
-        let batch = self.engine.next_batch(BatchId::from_uuid(Uuid::from_u128(1))).expect("a session was begun");
-        let records = batch.map(|sent| sent.batch.records).unwrap_or_default();
+    }
+
+    /// What would be uploaded now.
+    pub(crate) fn batch(&mut self) -> Option<SentBatch> {
+        self.begin_session();
+        self.engine.next_batch(BatchId::from_uuid(Uuid::from_u128(1))).expect("a session was begun")
+    }
+
+    /// The patches of all pending records, as they would be uploaded.
+    pub(crate) fn pending(&mut self) -> Vec<(ActionId, Vec<Patch>)> {
+        let records = self.batch().map(|sent| sent.batch.records).unwrap_or_default();
         records.into_iter().map(|record| (record.id, record.rows)).collect()
     }
 
