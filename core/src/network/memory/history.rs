@@ -134,10 +134,12 @@ impl History {
             }
             touched.extend(entry.rows.iter().map(|patch| (patch.row_key(), position)));
         }
-        for (row, position) in touched {
-            if !self.patches_at(position).any(|patch| patch.row_key() == row) {
-                self.touching.entry(row.clone()).or_default().remove(&position);
+        for (row, position) in &touched {
+            if !self.patches_at(*position).any(|patch| patch.row_key() == *row) {
+                self.touching.entry(row.clone()).or_default().remove(position);
             }
+        }
+        for (row, _) in touched {
             let folded = self.fold_all(&row).expect("BUG: accepted history folds");
             self.set_row(row, folded);
         }
