@@ -1,0 +1,246 @@
+//! Frozen bytes of every message: what version 1 of the wire looks like, whatever becomes of the code.
+//!
+//! Each file in `tests/wire/v1` holds one message as hex. It must decode to the message here and encode to the same bytes
+//! again. A test that fails here means that released peers no longer understand this build: give the new form a new
+//! version instead of changing a file. A new message gets its file by running this test with `WIRE_GOLDEN=write`, which
+//! never overwrites.
+
+use std::collections::BTreeMap;
+use std::fmt::{Debug, Write};
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use synchrotron_core::model::{
+    ActionArgs, ActionId, ActionRecord, ActionTag, AudienceKey, BatchId, ClientId, Columns, Cursor, Cursors, Effect,
+    Epoch, Hlc, Patch, RecordBody, ReplayKey, RowId, ServerIngestId, SliceTag, TableName, UserId, Value,
+};
+use synchrotron_core::wire::{
+    AudienceHead, Fault, FaultCode, FetchPage, FetchRequest, LogRecord, Outcome, OutcomeMessage, RejectionKind, Reply,
+    Session, SessionRequest, Slice, UploadBatch, UploadRecord, decode, encode,
+};
+use uuid::Uuid;
+
+const BYTES_MAX: usize = 1 << 20;
+
+/// The message and its frozen bytes are each other.
+fn assert_frozen<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, message: &T) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/wire/v1").join(format!("{name}.hex"));
+    if !path.exists() && std::env::var("WIRE_GOLDEN").is_ok_and(|mode| mode == "write") {
+        std::fs::write(&path, to_hex(&encode(message))).expect("the folder of frozen messages can be written");
+    }
+    let frozen = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name} is not frozen: {error}"));
+    let decoded: T = decode(&from_hex(&frozen), BYTES_MAX).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert_eq!(&decoded, message, "{name} decodes to another message");
+    assert_eq!(to_hex(&encode(message)), frozen, "{name} encodes to other bytes");
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.chunks(40).fold(String::new(), |mut text, line| {
+        for byte in line {
+            write!(text, "{byte:02x}").expect("a String takes every write");
+        }
+        text + "\n"
+    })
+}
+
+fn from_hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hex digits");
+    digits.chunks(2).map(byte).collect()
+}
+
+fn uuid(n: u128) -> Uuid {
+    Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + n)
+}
+
+fn audience(key: &str) -> AudienceKey {
+    AudienceKey::new(key).expect("a good key")
+}
+
+fn cursors() -> Cursors {
+    Cursors::from([(audience("project:1"), Cursor::new(300)), (audience("user:🎭 a.b>*"), Cursor::START)])
+}
+
+fn epoch() -> Epoch {
+    Epoch::from_uuid(uuid(1))
+}
+
+fn client_id() -> ClientId {
+    ClientId::from_uuid(uuid(2))
+}
+
+fn action_id() -> ActionId {
+    ActionId::from_uuid(uuid(3))
+}
+
+/// One of each kind of value, and the awkward ones.
+fn columns() -> Columns {
+    let values = [
+        ("bool", Value::Bool(true)),
+        ("bytes", Value::Bytes(vec![0, 127, 128, 255])),
+        ("integer", Value::Integer(-1)),
+        ("integer_large", Value::Integer((1 << 53) + 1)),
+        ("integer_max", Value::Integer(i64::MAX)),
+        ("integer_min", Value::Integer(i64::MIN)),
+        ("json", Value::Json(r#"{"a":[1,{"b":null}]}"#.to_owned())),
+        ("null", Value::Null),
+        ("real", Value::Real(0.1)),
+        ("real_nan", Value::Real(f64::NAN)),
+        ("real_negative_zero", Value::Real(-0.0)),
+        ("real_whole", Value::Real(1.0)),
+        ("text", Value::Text("Grüße 🎭".to_owned())),
+        ("text_empty", Value::Text(String::new())),
+    ];
+    values.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+fn patches(effects: Vec<Effect>) -> Vec<Patch> {
+    let patch = |(sequence, effect)| Patch {
+        sequence,
+        table: TableName::new("quoted \" table").expect("a good name"),
+        row_id: RowId::new(format!("row-{sequence}")).expect("a good id"),
+        audience_key: audience("project:1"),
+        effect,
+    };
+    (0..).zip(effects).map(patch).collect()
+}
+
+fn action() -> RecordBody {
+    RecordBody::Action {
+        tag: ActionTag::new("book_seat_v1").expect("a good tag"),
+        args: ActionArgs::from_encoded(b"\x81\xa4seat\xa2s1".to_vec()).expect("a map"),
+    }
+}
+
+fn correction(reason: Option<&str>) -> RecordBody {
+    let amends = ReplayKey { clock: Hlc::at_millis(1_800_000_000_000), client_id: client_id(), action_id: action_id() };
+    RecordBody::Correction { amends, reason: reason.map(str::to_owned) }
+}
+
+fn every_effect() -> Vec<Patch> {
+    let update = Columns::from([("holder".to_owned(), Value::Null)]);
+    patches(vec![Effect::Insert(columns()), Effect::Update(update), Effect::Delete, Effect::Nothing])
+}
+
+fn log_records() -> Vec<LogRecord> {
+    let bodies = [action(), correction(Some("seat s1 is taken")), correction(None)];
+    let log_record = |(number, body)| LogRecord {
+        record: ActionRecord {
+            id: action_id(),
+            clock: Hlc::at_millis(1_800_000_000_000).tick(0),
+            client_id: client_id(),
+            user_id: UserId::new("alice").expect("a good name"),
+            server_ingest_id: Some(ServerIngestId::new(number)),
+            body,
+        },
+        row_count: 70_000,
+        slices: vec![SliceTag::of(action_id(), &audience("project:1"))],
+        rows: every_effect(),
+    };
+    (299..).zip(bodies).map(log_record).collect()
+}
+
+fn session() -> Session {
+    Session {
+        user_id: UserId::new("alice").expect("a good name"),
+        epoch: epoch(),
+        server_time_ms: 1_800_000_000_000,
+        audiences: cursors().into_iter().map(|(audience_key, head)| AudienceHead { audience_key, head }).collect(),
+    }
+}
+
+fn page() -> FetchPage {
+    FetchPage { epoch: epoch(), records: log_records(), cursors: cursors(), more: true }
+}
+
+#[test]
+fn session_messages() {
+    assert_frozen("session_request", &SessionRequest { client_id: client_id() });
+    assert_frozen("session", &session());
+    assert_frozen("session_reply", &Reply::Ok(session()));
+    let fault = Fault::new(FaultCode::ForeignClient, "the device belongs to another user");
+    assert_frozen("session_reply_fault", &Reply::<Session>::Fault(fault));
+}
+
+#[test]
+fn fetch_messages() {
+    assert_frozen("fetch_request", &FetchRequest { client_id: client_id(), epoch: epoch(), cursors: cursors() });
+    assert_frozen("fetch_page", &page());
+    assert_frozen("fetch_reply", &Reply::Ok(page()));
+}
+
+#[test]
+fn slices() {
+    let slice = Slice {
+        epoch: epoch(),
+        audience_key: audience("project:1"),
+        prev: Cursor::new(298),
+        through: Cursor::new(301),
+        records: log_records(),
+    };
+    assert_frozen("slice", &slice);
+    assert_frozen("slice_to_be_fetched", &Slice { records: vec![], ..slice });
+}
+
+#[test]
+fn upload_batches() {
+    let record = |body| UploadRecord { id: action_id(), clock: Hlc::at_millis(5), body, rows: every_effect() };
+    let batch = UploadBatch {
+        batch_id: BatchId::from_uuid(uuid(4)),
+        client_id: client_id(),
+        epoch: epoch(),
+        basis: cursors(),
+        records: vec![record(action()), record(correction(Some("seat s1 is taken"))), record(correction(None))],
+    };
+    assert_frozen("upload_batch", &batch);
+}
+
+#[test]
+fn outcomes() {
+    let outcomes = [
+        ("accepted", Outcome::Accepted { ids: BTreeMap::from([(action_id(), ServerIngestId::new(301))]) }),
+        ("behind_head", Outcome::BehindHead { heads: cursors() }),
+        (
+            "rejected",
+            Outcome::Rejected { action: action_id(), kind: RejectionKind::Denied, reason: "not a member".to_owned() },
+        ),
+        ("clock_ahead", Outcome::ClockAhead { server_time_ms: 1_800_000_000_000, max_ahead_ms: 60_000 }),
+        ("epoch_changed", Outcome::EpochChanged { current: epoch() }),
+        ("unauthenticated", Outcome::Unauthenticated { reason: "expired".to_owned() }),
+        ("retry", Outcome::Retry { after_ms: 250 }),
+        ("refused", Outcome::Refused(Fault::new(FaultCode::TooLarge, "batch of 2 MB"))),
+    ];
+    for (name, outcome) in outcomes {
+        let message = OutcomeMessage { batch_id: Some(BatchId::from_uuid(uuid(4))), outcome };
+        assert_frozen(&format!("outcome_{name}"), &message);
+    }
+    let unreadable = Outcome::Refused(Fault::new(FaultCode::Malformed, "not a batch"));
+    assert_frozen("outcome_of_an_unreadable_batch", &OutcomeMessage { batch_id: None, outcome: unreadable });
+}
+
+/// Stored and compared by name on both sides.
+#[test]
+fn names_of_reasons() {
+    let kinds = [
+        RejectionKind::Denied,
+        RejectionKind::UnknownTable,
+        RejectionKind::UnknownColumn,
+        RejectionKind::Constraint,
+        RejectionKind::AudienceMismatch,
+        RejectionKind::DuplicateId,
+        RejectionKind::Malformed,
+        RejectionKind::TooLarge,
+    ];
+    assert_frozen("rejection_kinds", &kinds.to_vec());
+    let codes = [
+        FaultCode::Unauthenticated,
+        FaultCode::ForeignClient,
+        FaultCode::Malformed,
+        FaultCode::UnsupportedVersion,
+        FaultCode::TooLarge,
+        FaultCode::EpochChanged,
+        FaultCode::Unavailable,
+    ];
+    assert_frozen("fault_codes", &codes.to_vec());
+}
