@@ -120,6 +120,6 @@ fn same_device(asked: ClientId, subject: ClientId) -> Result<(), Fault> {
     if asked == subject {
         Ok(())
     } else {
-        Err(Fault::new(FaultCode::Malformed, "the request's client_id is not the subject's"))
+        Err(Fault::new(FaultCode::ForeignClient, "the request's client_id is not the subject's"))
     }
 }

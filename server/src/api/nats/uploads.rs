@@ -113,7 +113,7 @@ fn admitted(
     let principal = api.admit(message.headers.as_ref(), &subject.user)?;
     let batch = body.map_err(|error| unreadable(&error))?;
     if batch.client_id != subject.client_id {
-        return Err(Fault::new(FaultCode::Malformed, "the batch's client_id is not the subject's"));
+        return Err(Fault::new(FaultCode::ForeignClient, "the batch's client_id is not the subject's"));
     }
     let deliveries = message.info().map_or(1, |info| info.delivered);
     if deliveries > i64::from(api.settings.deliveries_max) {

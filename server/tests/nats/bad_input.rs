@@ -1,0 +1,200 @@
+//! What comes in that should not: answered by name, nothing written, and the server lives on.
+
+use std::time::Duration;
+
+use async_nats::{Client, HeaderMap};
+use futures::StreamExt;
+use synchrotron_core::model::{ClientId, Cursors};
+use synchrotron_core::network::Network;
+use synchrotron_core::wire::{
+    self, Fault, FaultCode, FetchRequest, Outcome, OutcomeMessage, Reply, SessionRequest, WIRE_VERSION, encode,
+};
+use synchrotron_nats::subjects::{RpcMethod, UserToken};
+use uuid::Uuid;
+
+use crate::stack::{Device, PATIENCE, Stack, bearer, key, signed, token, user_id};
+
+/// A device, and a plain client that speaks in its name.
+struct Intruder {
+    stack: Stack,
+    alice: Device,
+    raw: Client,
+}
+
+impl Intruder {
+    async fn start() -> Self {
+        let nats = synchrotron_testkit::nats().await.expect("nats-server");
+        let stack = Stack::start_on(nats, |api| api.upload_bytes_max = 64 << 10).await;
+        let alice = stack.device("alice", &["project:1"]).await;
+        let raw = stack.raw().await;
+        Self { stack, alice, raw }
+    }
+
+    /// Sends bytes as an upload of alice's device; what is answered on her outcome subject.
+    async fn upload(&self, headers: HeaderMap, payload: Vec<u8>) -> OutcomeMessage {
+        let Self { stack, alice, raw } = self;
+        let outcome = stack.subjects.outcome(&UserToken::of(&alice.user), alice.client_id);
+        let mut outcomes = raw.subscribe(outcome).await.expect("subscribes");
+        let up = stack.subjects.up(Some(&key("project:1")), &alice.user, alice.client_id);
+        raw.publish_with_headers(up, headers, payload.into()).await.expect("sends");
+        let told = tokio::time::timeout(PATIENCE, outcomes.next()).await.expect("in time").expect("an outcome");
+        wire::decode(&told.payload, 1 << 20).expect("reads")
+    }
+
+    /// Sends bytes as a request of alice's device; the fault that is answered.
+    async fn fault(&self, method: RpcMethod, headers: HeaderMap, payload: Vec<u8>) -> Fault {
+        let subject = self.stack.subjects.rpc(&self.alice.user, self.alice.client_id, method);
+        self.fault_at(subject.as_str(), headers, payload).await
+    }
+
+    async fn fault_at(&self, subject: &str, headers: HeaderMap, payload: Vec<u8>) -> Fault {
+        let answer = self.raw.request_with_headers(subject.to_owned(), headers, payload.into()).await;
+        match wire::decode::<Reply<()>>(&answer.expect("answered").payload, 1 << 20).expect("reads") {
+            Reply::Fault(fault) => fault,
+            Reply::Ok(()) => panic!("served"),
+        }
+    }
+
+    /// Nothing was written, and alice is still served.
+    async fn lives_on(&self) {
+        assert_eq!(self.stack.records().await, 0);
+        self.alice.accepted(&self.alice.seat("after", "project:1")).await;
+        assert_eq!(self.stack.records().await, 1);
+    }
+}
+
+fn good() -> HeaderMap {
+    bearer(&token("alice", 3_600))
+}
+
+/// What is no message, and what it is called.
+fn unreadable() -> Vec<(Vec<u8>, FaultCode)> {
+    let another_version = serde_json::json!({"v": WIRE_VERSION + 1, "body": {}});
+    let another_shape = serde_json::json!({"v": WIRE_VERSION, "body": {"batch_id": 7}});
+    let encoded = |value| rmp_serde::to_vec_named(&value).expect("encodes");
+    let whole = encode(&SessionRequest { client_id: ClientId::from_uuid(Uuid::nil()) });
+    vec![
+        (Vec::new(), FaultCode::Malformed),
+        (b"{\"v\":1}".to_vec(), FaultCode::Malformed),
+        (vec![0xff; 1_000], FaultCode::Malformed),
+        (vec![0xdd, 0xff, 0xff, 0xff, 0xff], FaultCode::Malformed),
+        ([vec![0x91; 10_000], vec![0xc0]].concat(), FaultCode::Malformed),
+        (whole[..whole.len() / 2].to_vec(), FaultCode::Malformed),
+        ([whole, vec![0]].concat(), FaultCode::Malformed),
+        (encoded(another_shape), FaultCode::Malformed),
+        (encoded(another_version), FaultCode::UnsupportedVersion),
+    ]
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_message_are_refused_by_name() {
+    let intruder = Intruder::start().await;
+    let mut uploads = unreadable();
+    uploads.push((vec![0; (64 << 10) + 1], FaultCode::TooLarge));
+    for (bytes, code) in uploads {
+        let told = intruder.upload(good(), bytes).await;
+        assert_eq!(told.batch_id, None);
+        assert!(matches!(&told.outcome, Outcome::Refused(fault) if fault.code == code), "{told:?}");
+    }
+    let mut requests = unreadable();
+    requests.push((vec![0; (1 << 20) + 1], FaultCode::TooLarge));
+    for method in RpcMethod::ALL {
+        for (bytes, code) in &requests {
+            assert_eq!(intruder.fault(method, good(), bytes.clone()).await.code, *code);
+        }
+    }
+    intruder.lives_on().await;
+}
+
+#[tokio::test]
+async fn no_token_no_service() {
+    let intruder = Intruder::start().await;
+    let mut basic = HeaderMap::new();
+    basic.insert("Authorization", "Basic YTpi");
+    let none = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSIsImV4cCI6OTk5OTk5OTk5OX0.";
+    let refused = [
+        HeaderMap::new(),
+        basic,
+        bearer(""),
+        bearer("not.a.token"),
+        bearer(none),
+        bearer(&token("alice", -3_600)),
+        bearer(&token("mallory", 3_600)),
+        bearer(&signed("alice", 3_600, b"another secret altogether")),
+    ];
+    let device = &intruder.alice;
+    let batch = device.seat("forged", "project:1");
+    let request = SessionRequest { client_id: device.client_id };
+    let after = FetchRequest { client_id: device.client_id, epoch: device.session.epoch, cursors: Cursors::new() };
+    for headers in refused {
+        let told = intruder.upload(headers.clone(), encode(&batch)).await;
+        assert_eq!(told.batch_id, Some(batch.batch_id));
+        assert!(matches!(told.outcome, Outcome::Unauthenticated { .. }), "{headers:?} {told:?}");
+        for (method, payload) in [(RpcMethod::Session, encode(&request)), (RpcMethod::Fetch, encode(&after))] {
+            let fault = intruder.fault(method, headers.clone(), payload).await;
+            assert_eq!(fault.code, FaultCode::Unauthenticated, "{headers:?}");
+            assert!(!fault.message.contains("eyJ"), "{}", fault.message);
+        }
+    }
+    intruder.lives_on().await;
+}
+
+#[tokio::test]
+async fn another_users_subject_is_refused() {
+    let intruder = Intruder::start().await;
+    let Intruder { stack, alice, raw } = &intruder;
+    // Mallory has a good token, and uses alice's subjects, or her own with alice's device in the message.
+    let mallory = user_id("mallory");
+    stack.allow("mallory", "project:1").await;
+    let headers = bearer(&token("mallory", 3_600));
+    let subject = stack.subjects.rpc(&alice.user, alice.client_id, RpcMethod::Session);
+    let request = encode(&SessionRequest { client_id: alice.client_id });
+    let fault = intruder.fault_at(&subject, headers.clone(), request.clone()).await;
+    assert_eq!(fault.code, FaultCode::Unauthenticated);
+    let own = ClientId::from_uuid(Uuid::new_v4());
+    let subject = stack.subjects.rpc(&mallory, own, RpcMethod::Session);
+    let fault = intruder.fault_at(&subject, headers.clone(), request).await;
+    assert_eq!(fault.code, FaultCode::ForeignClient);
+
+    let mut outcomes = raw.subscribe(stack.subjects.outcome(&UserToken::of(&mallory), own)).await.expect("subscribes");
+    let batch = alice.seat("forged", "project:1");
+    let up = stack.subjects.up(Some(&key("project:1")), &mallory, own);
+    raw.publish_with_headers(up, headers, encode(&batch).into()).await.expect("sends");
+    let told = tokio::time::timeout(PATIENCE, outcomes.next()).await.expect("in time").expect("an outcome");
+    let told: OutcomeMessage = wire::decode(&told.payload, 1 << 20).expect("reads");
+    assert!(matches!(&told.outcome, Outcome::Refused(fault) if fault.code == FaultCode::ForeignClient), "{told:?}");
+    intruder.lives_on().await;
+}
+
+#[tokio::test]
+async fn subjects_that_are_none_cost_nothing() {
+    let intruder = Intruder::start().await;
+    let prefix = intruder.stack.subjects.prefix();
+    for rest in ["up.x", "up.=41.alice.x", "up.a.b.c.d.e", "up.>", "up.*.alice.x"] {
+        let sent = intruder.raw.publish_with_headers(format!("{prefix}.{rest}"), good(), "x".into()).await;
+        sent.expect("sends");
+    }
+    let nil = Uuid::nil();
+    for rest in ["rpc.alice.x.session", "rpc.=41.x.fetch", &format!("rpc.alice.{nil}.drop_everything")] {
+        let fault = intruder.fault_at(&format!("{prefix}.{rest}"), good(), Vec::new()).await;
+        assert_eq!(fault.code, FaultCode::Malformed);
+    }
+    intruder.lives_on().await;
+}
+
+#[tokio::test]
+async fn an_answer_cannot_be_made_a_slice() {
+    let intruder = Intruder::start().await;
+    let Intruder { stack, alice, raw } = &intruder;
+    let mut live = raw.subscribe(stack.subjects.all_live()).await.expect("subscribes");
+    let subject = stack.subjects.rpc(&alice.user, alice.client_id, RpcMethod::Session);
+    let request = encode(&SessionRequest { client_id: alice.client_id });
+    let log = stack.subjects.log(&key("project:1"));
+    raw.publish_with_reply_and_headers(subject, log, good(), request.into()).await.expect("sends");
+    alice.network.session(&SessionRequest { client_id: alice.client_id }).await.expect("served meanwhile");
+    intruder.lives_on().await;
+    // The first that is heard is what alice did.
+    let first = tokio::time::timeout(Duration::from_secs(10), live.next()).await.expect("in time").expect("a slice");
+    let slice: wire::Slice = wire::decode(&first.payload, 1 << 20).expect("a slice");
+    assert_eq!(slice.records.len(), 1);
+}

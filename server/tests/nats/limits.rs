@@ -1,0 +1,46 @@
+//! Messages that NATS does not carry, and work that never ends.
+
+use synchrotron_core::model::Cursors;
+use synchrotron_core::network::{Network, NetworkError};
+use synchrotron_core::wire::{FaultCode, FetchRequest, Outcome};
+use synchrotron_server::auth::Principal;
+use synchrotron_testkit::{NatsOptions, NatsServer};
+
+use crate::stack::Stack;
+
+#[tokio::test]
+async fn what_nats_does_not_carry_goes_another_way() {
+    let mut options = NatsOptions::default();
+    options.max_payload_bytes = 32 << 10;
+    let nats = NatsServer::start(options).await.expect("nats-server");
+    if nats.port().is_err() {
+        return;
+    }
+    let stack = Stack::start_on(&nats, |_| {}).await;
+    let alice = stack.device("alice", &["project:1"]).await;
+    let mut events = alice.subscribe(&["project:1"]).await;
+    let batch = alice.seat_labelled("large", "project:1", &"x".repeat(40 << 10));
+    let refused = alice.network.upload(&batch).await;
+    assert!(matches!(refused, Err(NetworkError::TooLarge { max: 32_768, .. })), "{refused:?}");
+
+    // It came by another carrier.
+    let principal = Principal { user_id: alice.user.clone(), expires_at: None };
+    let outcome = stack.server.service().upload(&principal, batch).await;
+    assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
+    let slice = events.slice().await;
+    assert!(slice.records.is_empty() && slice.through > slice.prev, "{slice:?}");
+    let request = FetchRequest { client_id: alice.client_id, epoch: alice.session.epoch, cursors: Cursors::new() };
+    let page = alice.network.fetch(&request).await;
+    assert!(matches!(&page, Err(NetworkError::Fault(fault)) if fault.code == FaultCode::TooLarge), "{page:?}");
+}
+
+#[tokio::test]
+async fn an_upload_that_is_begun_too_often_is_refused() {
+    let nats = synchrotron_testkit::nats().await.expect("nats-server");
+    // The first delivery is one too many.
+    let stack = Stack::start_on(nats, |api| api.deliveries_max = 0).await;
+    let alice = stack.device("alice", &["project:1"]).await;
+    let outcome = alice.network.upload(&alice.seat("s1", "project:1")).await.expect("an outcome");
+    assert!(matches!(&outcome, Outcome::Refused(fault) if fault.code == FaultCode::Malformed), "{outcome:?}");
+    assert_eq!(stack.records().await, 0);
+}

@@ -1,0 +1,9 @@
+//! Both ends over a real nats-server and a real Postgres: what a network owes a device, what comes in that should not,
+//! and everything that can happen to NATS meanwhile.
+
+mod bad_input;
+mod conformance;
+mod limits;
+mod live;
+mod outage;
+mod stack;

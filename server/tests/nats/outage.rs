@@ -1,0 +1,172 @@
+//! NATS away at the start, killed, back, and back empty: nothing is lost, and everyone goes on by themselves.
+
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream;
+use futures::StreamExt;
+use synchrotron_core::network::{Carrier, Network, NetworkError};
+use synchrotron_core::wire::{Outcome, SessionRequest};
+use synchrotron_server::auth::Principal;
+use synchrotron_testkit::{NatsOptions, NatsServer, wait_for};
+
+use crate::stack::{Device, PATIENCE, Stack, token};
+
+/// A NATS server of this test's own; `None` where the only one is given.
+async fn own_nats() -> Option<NatsServer> {
+    let nats = NatsServer::start(NatsOptions::default()).await.expect("nats-server");
+    nats.port().is_ok().then_some(nats)
+}
+
+/// Commits beside NATS, as an upload over HTTP does.
+async fn commit(stack: &Stack, device: &Device, seat: &str) {
+    let principal = Principal { user_id: device.user.clone(), expires_at: None };
+    let outcome = stack.server.service().upload(&principal, device.seat(seat, "project:1")).await;
+    assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
+}
+
+async fn is_carried(device: &Device, expected: bool) {
+    let mut connected = device.network.connected();
+    let changed = tokio::time::timeout(PATIENCE, connected.wait_for(|connected| *connected == expected)).await;
+    changed.expect("in time").expect("the network lives");
+}
+
+#[tokio::test]
+async fn nats_may_come_after_everyone_else() {
+    let Some(nats) = own_nats().await else { return };
+    nats.kill().await.expect("killed");
+    let stack = Stack::start_on(&nats, |_| {}).await;
+    let client_id = synchrotron_core::model::ClientId::from_uuid(uuid::Uuid::new_v4());
+    let network = stack.network("alice", client_id, token("alice", 3_600)).await;
+    let asked = Instant::now();
+    let refused = network.session(&SessionRequest { client_id }).await;
+    assert!(matches!(refused, Err(NetworkError::Unavailable { carrier: Carrier::Nats, .. })), "{refused:?}");
+    assert!(network.subscribe(&[]).await.is_err());
+    assert!(asked.elapsed() < Duration::from_millis(500));
+    assert_eq!(network.carrier(), Carrier::Offline);
+
+    nats.restart().await.expect("started");
+    let served = wait_for("a session", PATIENCE, async || network.session(&SessionRequest { client_id }).await.ok());
+    served.await.expect("served");
+    assert_eq!(network.carrier(), Carrier::Nats);
+    let alice = stack.device("alice", &["project:1"]).await;
+    alice.accepted(&alice.seat("s1", "project:1")).await;
+}
+
+#[tokio::test]
+async fn after_a_kill_and_a_restart_slices_go_on() {
+    let Some(nats) = own_nats().await else { return };
+    let stack = Stack::start_on(&nats, |_| {}).await;
+    let alice = stack.device("alice", &["project:1"]).await;
+    let bob = stack.device("bob", &["project:1"]).await;
+    let mut events = bob.subscribe(&["project:1"]).await;
+    alice.accepted(&alice.seat("before", "project:1")).await;
+    let mut prev = events.slice().await.through;
+    for round in 0..3 {
+        nats.kill().await.expect("killed");
+        is_carried(&bob, false).await;
+        nats.restart().await.expect("started");
+        events.wakeup().await;
+        alice.accepted(&alice.seat(&format!("after-{round}"), "project:1")).await;
+        let slice = events.slice().await;
+        assert_eq!(slice.prev, prev);
+        prev = slice.through;
+    }
+}
+
+#[tokio::test]
+async fn a_call_in_flight_ends_with_the_connection() {
+    let Some(nats) = own_nats().await else { return };
+    let stack = Stack::start_on(&nats, |_| {}).await;
+    let alice = stack.device("alice", &["project:1"]).await;
+    let batch = alice.seat("s1", "project:1");
+    // Nobody answers: the stream takes the upload, and no server works on it.
+    let Stack { server, nats_url, .. } = stack;
+    server.shutdown().await;
+    let listener = async_nats::connect(nats_url).await.expect("connects");
+    let mut uploads = listener.subscribe(">").await.expect("subscribes");
+    listener.flush().await.expect("sends");
+    let killing = async {
+        // The upload is on its way when it is seen.
+        uploads.next().await.expect("the upload");
+        nats.kill().await.expect("killed");
+        Instant::now()
+    };
+    let (outcome, killed) = tokio::join!(alice.network.upload(&batch), killing);
+    assert!(matches!(outcome, Err(NetworkError::Unavailable { carrier: Carrier::Nats, .. })), "{outcome:?}");
+    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
+}
+
+#[tokio::test]
+async fn what_was_committed_in_an_outage_is_published_after_it() {
+    let Some(nats) = own_nats().await else { return };
+    let stack = Stack::start_on(&nats, |_| {}).await;
+    let alice = stack.device("alice", &["project:1"]).await;
+    let bob = stack.device("bob", &["project:1"]).await;
+    let mut events = bob.subscribe(&["project:1"]).await;
+    commit(&stack, &alice, "before").await;
+    let mut prev = events.slice().await.through;
+    nats.kill().await.expect("killed");
+    for seat in ["during-1", "during-2", "during-3"] {
+        commit(&stack, &alice, seat).await;
+    }
+    assert_eq!(stack.unpublished().await, 3);
+    nats.restart().await.expect("started");
+    let emptied = wait_for("an empty outbox", PATIENCE, async || (stack.unpublished().await == 0).then_some(()));
+    emptied.await.expect("all is published");
+    // Bob may have come back too late for these: then a slice shows the gap, and the wakeup made bob fetch.
+    commit(&stack, &alice, "after").await;
+    let mut last = events.slice().await;
+    while last.records[0].rows[0].row_id.as_str() != "after" {
+        assert_eq!(last.prev, prev);
+        prev = last.through;
+        last = events.slice().await;
+    }
+    assert!(last.prev >= prev);
+}
+
+#[tokio::test]
+async fn streams_that_are_deleted_come_back() {
+    let Some(nats) = own_nats().await else { return };
+    let stack = Stack::start_on(&nats, |_| {}).await;
+    let alice = stack.device("alice", &["project:1"]).await;
+    let bob = stack.device("bob", &["project:1"]).await;
+    let mut events = bob.subscribe(&["project:1"]).await;
+    alice.accepted(&alice.seat("before", "project:1")).await;
+    let first = events.slice().await;
+    let admin = jetstream::new(stack.raw().await);
+    let names: Vec<_> = admin.stream_names().map(|name| name.expect("lists")).collect().await;
+    assert_eq!(names.len(), 2, "{names:?}");
+    for name in &names {
+        admin.delete_stream(name).await.expect("deleted");
+    }
+    let batch = alice.seat("after", "project:1");
+    alice.accepted(&batch).await;
+    let second = events.slice().await;
+    assert_eq!((second.prev, second.records[0].record.id), (first.through, batch.records[0].id));
+    assert_eq!(stack.records().await, 2);
+}
+
+#[tokio::test]
+async fn killed_servers_lose_nothing_under_load() {
+    let Some(nats) = own_nats().await else { return };
+    let stack = Stack::start_on(&nats, |_| {}).await;
+    let alice = stack.device("alice", &["project:1"]).await;
+    let batches: Vec<_> = (0..60).map(|number| alice.seat(&number.to_string(), "project:1")).collect();
+    let uploading = async {
+        for batch in &batches {
+            alice.accepted(batch).await;
+        }
+    };
+    let disturbing = async {
+        for expected in [10, 25, 40] {
+            let reached = async || (stack.records().await >= expected).then_some(());
+            wait_for("some uploads", PATIENCE, reached).await.expect("uploads go on");
+            nats.kill().await.expect("killed");
+            nats.restart().await.expect("started");
+        }
+    };
+    tokio::join!(uploading, disturbing);
+    assert_eq!(stack.records().await, 60);
+    let emptied = wait_for("an empty outbox", PATIENCE, async || (stack.unpublished().await == 0).then_some(()));
+    emptied.await.expect("all is published");
+}
