@@ -57,7 +57,7 @@ pub struct Attempt {
 }
 
 /// Why a service could not be had, or does not do as asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ServiceError {
     /// Found nowhere, and could not be installed.
@@ -105,6 +105,14 @@ pub enum ServiceError {
         /// What is wrong with it.
         source: url::ParseError,
     },
+    /// Docker's daemon answers, but does not do as asked.
+    #[error("docker refused to {call}: {source}")]
+    Docker {
+        /// What was asked of it.
+        call: &'static str,
+        /// Its answer.
+        source: testcontainers::TestcontainersError,
+    },
     /// A command failed.
     #[error("`{command}` failed with {status}: {stderr_tail}")]
     Command {
@@ -127,6 +135,13 @@ pub enum ServiceError {
     },
 }
 
+impl fmt::Debug for ServiceError {
+    /// The same as for display: a test that ends with `?` or `expect` prints this, and it is to be read.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl ServiceError {
     /// For `map_err`: an I/O error with what was being done to which path.
     pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
@@ -146,7 +161,7 @@ mod tests {
     #[test]
     fn the_message_says_what_to_install_what_to_set_and_what_was_tried() {
         let attempts = vec![Attempt { place: "PATH", found: "nats-server 2.9.10, too old".into() }];
-        let message = ServiceError::Absent { service: Service::Nats, attempts }.to_string();
+        let message = format!("{:?}", ServiceError::Absent { service: Service::Nats, attempts });
         for part in ["nats-server 2.12", "brew install", "NATS_URL", "PATH: nats-server 2.9.10, too old"] {
             assert!(message.contains(part), "{part} is not in {message}");
         }

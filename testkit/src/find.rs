@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::cache::{self, InstallLock};
+use crate::docker;
 use crate::error::{Attempt, Service, ServiceError};
 use crate::install;
 
@@ -16,6 +17,8 @@ const NATS_VERSION_MIN: (u32, u32) = (2, 12);
 pub(crate) enum Source {
     /// The program: for Postgres the folder of its programs.
     Program(PathBuf),
+    /// Docker, whose daemon answers.
+    Docker,
 }
 
 /// The URL from the environment, if there is one.
@@ -44,6 +47,10 @@ fn search(service: Service) -> Result<Source, Vec<Attempt>> {
     let mut attempts = Vec::new();
     match look() {
         Ok(program) => return Ok(Source::Program(program)),
+        Err(attempt) => attempts.push(attempt),
+    }
+    match docker::find_daemon() {
+        Ok(()) => return Ok(Source::Docker),
         Err(attempt) => attempts.push(attempt),
     }
     // While another test program installs, wait for it; then look again.

@@ -18,7 +18,7 @@
 //! # Invariants
 //! - Whatever is started here is gone, with its folder, when the program ends, also after a panic, Ctrl-C or SIGKILL:
 //!   each service has a watchdog process that holds a pipe from this one and cleans up when it closes.
-//! - Servers listen on loopback only, on a port of their own.
+//! - Servers listen on a port of their own, of loopback only; Docker's listen where its daemon publishes ports.
 //! - Several programs may start at once; installing is done by one while the others wait.
 //!
 //! # Example
@@ -46,6 +46,7 @@
 
 mod account;
 mod cache;
+mod docker;
 mod error;
 mod find;
 mod install;

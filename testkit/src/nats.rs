@@ -7,6 +7,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
+use crate::docker::{self, Container};
 use crate::error::{Service, ServiceError};
 use crate::find::{self, Source};
 use crate::port::free_port;
@@ -43,6 +44,18 @@ impl NatsOptions {
     }
 }
 
+impl NatsOptions {
+    /// The configuration file.
+    fn file(&self, port: u16, listen: &str, store: &str) -> String {
+        let Self { max_payload_bytes, config } = self;
+        let name = name_of(port);
+        format!(
+            "server_name: {name:?}\nlisten: {listen:?}\nmax_payload: {max_payload_bytes}\n\
+             jetstream {{ store_dir: {store:?} }}\n{config}\n"
+        )
+    }
+}
+
 /// A nats-server of this program: JetStream on, its store in a folder that goes when it goes.
 #[derive(Debug)]
 pub struct NatsServer {
@@ -56,6 +69,8 @@ enum Server {
     Given,
     /// A process of ours.
     Process { process: Process, program: std::path::PathBuf, port: u16 },
+    /// A container of ours.
+    Container(Box<Container>),
 }
 
 /// The server that all tests of this program share; started when first asked for.
@@ -76,7 +91,10 @@ impl NatsServer {
         if let Some(url) = find::url_from_environment(Service::Nats) {
             return Ok(Self { url, server: Server::Given });
         }
-        let Source::Program(program) = find::find(Service::Nats).await?;
+        let program = match find::find(Service::Nats).await? {
+            Source::Program(program) => program,
+            Source::Docker => return Self::start_container(&options).await,
+        };
         let mut starts = 1;
         loop {
             match Self::start_process(&program, &options).await {
@@ -95,18 +113,33 @@ impl NatsServer {
         let process = Process::prepare(Service::Nats, None)?;
         let config = process.folder().join("nats-server.conf");
         let store = process.folder().join("store");
-        let NatsOptions { max_payload_bytes, config: lines } = options;
-        let text = format!(
-            "server_name: {:?}\nlisten: \"{}:{port}\"\nmax_payload: {max_payload_bytes}\njetstream {{ store_dir: {:?} }}\n{lines}\n",
-            name_of(port),
-            Ipv4Addr::LOCALHOST,
-            store.display().to_string(),
-        );
+        let text = options.file(port, &format!("{}:{port}", Ipv4Addr::LOCALHOST), &store.display().to_string());
         std::fs::write(&config, text).map_err(ServiceError::io("write", config))?;
         let url = format!("nats://{}:{port}", Ipv4Addr::LOCALHOST);
         let server = Self { url, server: Server::Process { process, program: program.to_owned(), port } };
         server.restart().await?;
         Ok(server)
+    }
+
+    async fn start_container(options: &NatsOptions) -> Result<Self, ServiceError> {
+        let port = free_port();
+        let config = options.file(port, &format!("0.0.0.0:{}", docker::NATS_PORT), "/data");
+        let container = docker::start_nats(port, config).await?;
+        let url = format!("nats://{}:{port}", container.host());
+        let server = Self { url, server: Server::Container(Box::new(container)) };
+        server.wait_until_ready().await?;
+        Ok(server)
+    }
+
+    /// Waits for a container: a process is watched while it starts.
+    async fn wait_until_ready(&self) -> Result<(), ServiceError> {
+        if let Server::Container(container) = &self.server {
+            let ready = wait_for("nats-server to answer with JetStream", READY_WITHIN, async || {
+                is_ready(container.host(), container.port()).await.then_some(())
+            });
+            ready.await?;
+        }
+        Ok(())
     }
 
     /// Where clients connect.
@@ -123,6 +156,7 @@ impl NatsServer {
         match &self.server {
             Server::Given => Err(ServiceError::NotOurs { service: Service::Nats, call: "tell the port of" }),
             Server::Process { port, .. } => Ok(*port),
+            Server::Container(container) => Ok(container.port()),
         }
     }
 
@@ -130,11 +164,11 @@ impl NatsServer {
     ///
     /// # Errors
     /// [`ServiceError::NotOurs`] with `NATS_URL`.
-    #[expect(clippy::unused_async, reason = "stopping a container waits for its daemon")]
     pub async fn kill(&self) -> Result<(), ServiceError> {
         match &self.server {
             Server::Given => Err(ServiceError::NotOurs { service: Service::Nats, call: "kill" }),
             Server::Process { process, .. } => process.kill(),
+            Server::Container(container) => container.kill().await,
         }
     }
 
@@ -151,18 +185,22 @@ impl NatsServer {
                 let ready = wait_for("nats-server to answer with JetStream", READY_WITHIN, async || {
                     match process.check_alive() {
                         Err(ended) => Some(Err(ended)),
-                        Ok(()) => is_ready(*port).await.then_some(Ok(())),
+                        Ok(()) => is_ready("127.0.0.1", *port).await.then_some(Ok(())),
                     }
                 });
                 ready.await.map_err(|late| process.start_error(late.to_string()))?
+            }
+            Server::Container(container) => {
+                container.restart().await?;
+                self.wait_until_ready().await
             }
         }
     }
 }
 
 /// Whether *our* server is there: it greets with its name, and listens only once JetStream is up.
-async fn is_ready(port: u16) -> bool {
-    let Ok(stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await else { return false };
+async fn is_ready(host: &str, port: u16) -> bool {
+    let Ok(stream) = TcpStream::connect((host, port)).await else { return false };
     let mut greeting = String::new();
     let read = BufReader::new(stream).read_line(&mut greeting).await;
     read.is_ok() && greeting.contains(&name_of(port)) && greeting.contains("\"jetstream\":true")

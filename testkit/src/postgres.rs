@@ -14,6 +14,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::account::Account;
+use crate::docker::{self, Container};
 use crate::error::{Service, ServiceError};
 use crate::find::{self, Source};
 use crate::port::free_port;
@@ -24,14 +25,9 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How often another port is tried when a server ends instead of listening.
 const STARTS_MAX: u32 = 4;
 /// Tests need no durability across a power cut, only speed; what was committed must outlive a kill.
-const SETTINGS: [&str; 6] = [
-    "fsync=off",
-    "full_page_writes=off",
-    "max_connections=200",
-    "shared_buffers=64MB",
-    "listen_addresses=127.0.0.1",
-    "unix_socket_directories=.",
-];
+const SETTINGS: [&str; 4] = ["fsync=off", "full_page_writes=off", "max_connections=200", "shared_buffers=64MB"];
+/// What a process of ours needs, and a container does not; the folder is relative to the data folder.
+const OWN_SETTINGS: [&str; 2] = ["listen_addresses=127.0.0.1", "unix_socket_directories=."];
 
 /// A Postgres of this program; the role of its URL is a superuser.
 #[derive(Debug)]
@@ -46,6 +42,8 @@ enum Server {
     Given,
     /// A process of ours.
     Process { process: Process, programs: PathBuf, port: u16 },
+    /// A container of ours.
+    Container(Box<Container>),
 }
 
 /// The server that all tests of this program share; started when first asked for.
@@ -66,7 +64,10 @@ impl Postgres {
         if let Some(url) = find::url_from_environment(Service::Postgres) {
             return Self::at(&url, Server::Given);
         }
-        let Source::Program(programs) = find::find(Service::Postgres).await?;
+        let programs = match find::find(Service::Postgres).await? {
+            Source::Program(programs) => programs,
+            Source::Docker => return Self::start_container().await,
+        };
         let mut starts = 1;
         loop {
             match Self::start_process(&programs).await {
@@ -93,6 +94,23 @@ impl Postgres {
         let server = Self::at(&url, Server::Process { process, programs, port })?;
         server.restart().await?;
         Ok(server)
+    }
+
+    async fn start_container() -> Result<Self, ServiceError> {
+        let container = docker::start_postgres(free_port(), &SETTINGS).await?;
+        let url = format!("postgres://postgres@{}:{}/postgres", container.host(), container.port());
+        let server = Self::at(&url, Server::Container(Box::new(container)))?;
+        server.wait_until_ready().await?;
+        Ok(server)
+    }
+
+    /// Waits for a container. While it initialises, its server does not listen on TCP.
+    async fn wait_until_ready(&self) -> Result<(), ServiceError> {
+        let ready = wait_for("postgres to take connections", READY_WITHIN, async || {
+            PgConnection::connect(self.url()).await.ok()
+        });
+        let connection = ready.await?;
+        connection.close().await.map_err(|source| ServiceError::Database { call: "close a connection", source })
     }
 
     fn at(url: &str, server: Server) -> Result<Self, ServiceError> {
@@ -130,11 +148,11 @@ impl Postgres {
     ///
     /// # Errors
     /// [`ServiceError::NotOurs`] with `DATABASE_URL`.
-    #[expect(clippy::unused_async, reason = "stopping a container waits for its daemon")]
     pub async fn kill(&self) -> Result<(), ServiceError> {
         match &self.server {
             Server::Given => Err(ServiceError::NotOurs { service: Service::Postgres, call: "kill" }),
             Server::Process { process, .. } => process.kill(),
+            Server::Container(container) => container.kill().await,
         }
     }
 
@@ -149,8 +167,7 @@ impl Postgres {
                 process.kill()?;
                 let mut command = process.command(&programs.join("postgres"));
                 command.args(["-D", "data", "-p", &port.to_string()]);
-                // Relative to the data folder, where postgres changes to.
-                for setting in SETTINGS {
+                for setting in SETTINGS.into_iter().chain(OWN_SETTINGS) {
                     command.args(["-c", setting]);
                 }
                 process.spawn(&mut command)?;
@@ -160,6 +177,10 @@ impl Postgres {
                         Ok(()) => is_ready(process).then_some(Ok(())),
                     });
                 ready.await.map_err(|late| process.start_error(late.to_string()))?
+            }
+            Server::Container(container) => {
+                container.restart().await?;
+                self.wait_until_ready().await
             }
         }
     }

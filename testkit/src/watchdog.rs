@@ -13,7 +13,7 @@ use crate::error::ServiceError;
 
 const SCRIPT: &str = include_str!("watchdog.sh");
 
-/// Watches over one folder and at most one process.
+/// Watches over one folder and at most one process, or over a container.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     child: Child,
@@ -21,6 +21,13 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
+    /// Watches over one container instead, which is removed in the end.
+    pub(crate) fn over_container(id: &str) -> Result<Self, ServiceError> {
+        let mut watchdog = Self::start(Path::new(""), "KILL")?;
+        watchdog.say(&format!("container {id}\n"))?;
+        Ok(watchdog)
+    }
+
     /// Starts to watch over `folder`; `signal` is what will end the process at once (`QUIT`, `KILL`).
     pub(crate) fn start(folder: &Path, signal: &'static str) -> Result<Self, ServiceError> {
         let mut child = Command::new("sh")
