@@ -64,7 +64,7 @@ async fn terminated() {
         }
         Err(error) => {
             tracing::warn!(%error, "SIGTERM is not heard");
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

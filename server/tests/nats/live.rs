@@ -116,11 +116,8 @@ async fn a_reader_who_sleeps_is_woken_by_the_overflow() {
     // Requests of bob's connection are answered after what was sent to it before.
     head_of(&bob).await;
     let mut slices = 0;
-    loop {
-        match events.event().await {
-            Ingress::Slice(_) => slices += 1,
-            Ingress::Wakeup => break,
-        }
+    while matches!(events.event().await, Ingress::Slice(_)) {
+        slices += 1;
     }
     assert!(slices < 500, "{slices}");
     alice.accepted(&alice.seat("after", "project:1")).await;

@@ -7,3 +7,4 @@ mod limits;
 mod live;
 mod outage;
 mod stack;
+mod tokens;

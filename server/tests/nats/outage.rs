@@ -24,6 +24,11 @@ async fn commit(stack: &Stack, device: &Device, seat: &str) {
     assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
 }
 
+async fn outbox_is_empty(stack: &Stack) {
+    let emptied = wait_for("an empty outbox", PATIENCE, async || (stack.unpublished().await == 0).then_some(()));
+    emptied.await.expect("all is published");
+}
+
 async fn is_carried(device: &Device, expected: bool) {
     let mut connected = device.network.connected();
     let changed = tokio::time::timeout(PATIENCE, connected.wait_for(|connected| *connected == expected)).await;
@@ -105,14 +110,14 @@ async fn what_was_committed_in_an_outage_is_published_after_it() {
     let mut events = bob.subscribe(&["project:1"]).await;
     commit(&stack, &alice, "before").await;
     let mut prev = events.slice().await.through;
+    outbox_is_empty(&stack).await;
     nats.kill().await.expect("killed");
     for seat in ["during-1", "during-2", "during-3"] {
         commit(&stack, &alice, seat).await;
     }
     assert_eq!(stack.unpublished().await, 3);
     nats.restart().await.expect("started");
-    let emptied = wait_for("an empty outbox", PATIENCE, async || (stack.unpublished().await == 0).then_some(()));
-    emptied.await.expect("all is published");
+    outbox_is_empty(&stack).await;
     // Bob may have come back too late for these: then a slice shows the gap, and the wakeup made bob fetch.
     commit(&stack, &alice, "after").await;
     let mut last = events.slice().await;
@@ -167,6 +172,5 @@ async fn killed_servers_lose_nothing_under_load() {
     };
     tokio::join!(uploading, disturbing);
     assert_eq!(stack.records().await, 60);
-    let emptied = wait_for("an empty outbox", PATIENCE, async || (stack.unpublished().await == 0).then_some(()));
-    emptied.await.expect("all is published");
+    outbox_is_empty(&stack).await;
 }
