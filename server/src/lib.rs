@@ -12,6 +12,8 @@ mod ingest;
 mod materialize;
 mod outbox;
 mod pg;
+#[cfg(test)]
+mod plans;
 pub mod service;
 pub mod settings;
 mod start;

@@ -35,15 +35,7 @@ pub(crate) async fn unpublished(pool: &PgPool, limit: usize) -> Result<Vec<(Outb
 
 async fn read_slice(conn: &mut PgConnection, epoch: Epoch, row: &PgRow) -> Result<Slice, sqlx_core::Error> {
     let (key, prev, through): (String, i64, i64) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-    let numbers = query(
-        "/* outbox.slice */ SELECT server_ingest_id FROM synchrotron.action_audiences \
-         WHERE audience_key = $1 AND server_ingest_id > $2 AND server_ingest_id <= $3 ORDER BY server_ingest_id",
-    )
-    .bind(&key)
-    .bind(prev)
-    .bind(through)
-    .fetch_all(&mut *conn)
-    .await?;
+    let numbers = query(SLICE).bind(&key).bind(prev).bind(through).fetch_all(&mut *conn).await?;
     let numbers = numbers.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
     let records = read_log(conn, &numbers, std::slice::from_ref(&key)).await?;
     let audience_key = AudienceKey::new(key).map_err(|error| sqlx_core::Error::Decode(Box::new(error)))?;
@@ -58,3 +50,7 @@ pub(crate) async fn forget(pool: &PgPool, ids: &[OutboxId]) -> Result<(), sqlx_c
         .await
         .map(drop)
 }
+
+/// The records of one slice.
+pub(crate) const SLICE: &str = "/* outbox.slice */ SELECT server_ingest_id FROM synchrotron.action_audiences \
+    WHERE audience_key = $1 AND server_ingest_id > $2 AND server_ingest_id <= $3 ORDER BY server_ingest_id";

@@ -96,12 +96,7 @@ pub(super) async fn known_records(
     records: &[Measured<'_>],
 ) -> Result<BTreeMap<ActionId, ServerIngestId>, Decision> {
     let ids: Vec<Uuid> = records.iter().map(|record| *record.upload.id.as_uuid()).collect();
-    let found = query(
-        "/* ingest.known */ SELECT id, server_ingest_id, content_hash FROM synchrotron.action_records WHERE id = ANY($1)",
-    )
-    .bind(&ids)
-    .fetch_all(conn)
-    .await?;
+    let found = query(KNOWN).bind(&ids).fetch_all(conn).await?;
     let hashes: HashMap<ActionId, [u8; 32]> = records.iter().map(|r| (r.upload.id, r.content_hash)).collect();
     let mut known = BTreeMap::new();
     for row in found {
@@ -167,3 +162,7 @@ fn amends(record: &Measured<'_>) -> Option<ReplayKey> {
         RecordBody::Correction { amends, .. } => Some(*amends),
     }
 }
+
+/// Which of these ids are in the log.
+pub(crate) const KNOWN: &str =
+    "/* ingest.known */ SELECT id, server_ingest_id, content_hash FROM synchrotron.action_records WHERE id = ANY($1)";

@@ -21,7 +21,11 @@ use sqlx_postgres::{PgConnection, PgPool};
 use synchrotron_core::model::{ActionId, AudienceKey, ServerIngestId, UserId};
 use synchrotron_core::wire::{Fault, FaultCode, Outcome, RejectionKind, UploadBatch};
 
+#[cfg(test)]
+pub(crate) use gate::GATE;
 pub(crate) use gate::audiences_of;
+#[cfg(test)]
+pub(crate) use known::KNOWN;
 pub(crate) use known::{bind_client, read_epoch};
 
 use crate::clock::now_ms;
@@ -105,11 +109,11 @@ impl Ingest<'_> {
         if let Some(outcome) = known::stored_outcome(&mut tx, batch, &hash).await? {
             return Ok(outcome);
         }
-        query("SAVEPOINT batch").execute(&mut *tx).await?;
+        query("/* ingest.begin */ SAVEPOINT batch").execute(&mut *tx).await?;
         let outcome = match self.take(&mut tx, user_id, batch, &records).await {
             Ok(ids) => Outcome::Accepted { ids },
             Err(Decision::Outcome(outcome)) => {
-                query("ROLLBACK TO SAVEPOINT batch").execute(&mut *tx).await?;
+                query("/* ingest.undo */ ROLLBACK TO SAVEPOINT batch").execute(&mut *tx).await?;
                 *outcome
             }
             Err(error) => return Err(error),

@@ -23,6 +23,15 @@ impl Materializer<'_> {
         patch: &Patch,
         has_history: bool,
     ) -> Result<(), MaterializeError> {
+        self.run(record, patch, has_history).await.map_err(|error| error.at(patch))
+    }
+
+    pub(super) async fn run(
+        &mut self,
+        record: Numbered<'_>,
+        patch: &Patch,
+        has_history: bool,
+    ) -> Result<(), MaterializeError> {
         let table = self.table(&patch.row_key())?;
         let (row_id, audience_key) = (&patch.row_id, &patch.audience_key);
         self.actor.act_as(Acting::User).await?;
@@ -96,10 +105,7 @@ impl Materializer<'_> {
 /// The refusal of a write to a row that is there.
 pub(super) fn hidden(patch: &Patch) -> MaterializeError {
     let operation = patch.effect.operation().as_str();
-    MaterializeError::refused(
-        RejectionKind::Denied,
-        format!("no policy lets this user {operation} row {} of table {}", patch.sequence, patch.table),
-    )
+    MaterializeError::refused(RejectionKind::Denied, format!("the row is there, and no policy allows {operation}"))
 }
 
 /// The row's real audience must be the one that the patch names. Its real one is not told.

@@ -37,25 +37,26 @@ pub(crate) struct Folded {
     pub(crate) columns: Columns,
 }
 
-/// An effect at this position names another audience than the row has there.
+/// A row's history, folded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct WrongAudience;
+pub(crate) struct Fold {
+    /// The row, if it is there.
+    pub(crate) row: Option<Folded>,
+    /// Where an effect names another audience than the row has, or, if it is gone, had. Devices of one audience do not
+    /// see effects that name another, so a record that adds to these is refused.
+    pub(crate) mislabelled: BTreeSet<ReplayKey>,
+}
 
-/// Folds effects, ordered by position, onto `base`. Effects at the `judged` position must name the row's audience: the
-/// one that the row has there, or had last.
-pub(crate) fn fold_row(
-    base: Option<Folded>,
-    logged: &[Logged],
-    judged: Option<ReplayKey>,
-) -> Result<Option<Folded>, WrongAudience> {
+/// Folds effects, ordered by position, onto `base`.
+pub(crate) fn fold_row(base: Option<Folded>, logged: &[Logged]) -> Fold {
     let mut owner = base.as_ref().map(|row| row.audience_key.clone());
     let mut columns = base.map(|row| row.columns);
+    let mut mislabelled = BTreeSet::new();
     for at_once in logged.chunk_by(|a, b| a.position == b.position) {
         for patch in effective_at(at_once) {
             let creates = columns.is_none() && matches!(patch.effect, Effect::Insert(_));
-            let named_wrongly = !creates && owner.as_ref().is_some_and(|owner| *owner != patch.audience_key);
-            if named_wrongly && judged == Some(at_once[0].position) {
-                return Err(WrongAudience);
+            if !creates && owner.as_ref().is_some_and(|owner| *owner != patch.audience_key) {
+                mislabelled.insert(at_once[0].position);
             }
             columns = fold(columns, &patch.effect);
             if matches!(patch.effect, Effect::Insert(_)) {
@@ -63,7 +64,8 @@ pub(crate) fn fold_row(
             }
         }
     }
-    Ok(owner.zip(columns).map(|(audience_key, columns)| Folded { audience_key, columns }))
+    let row = owner.zip(columns).map(|(audience_key, columns)| Folded { audience_key, columns });
+    Fold { row, mislabelled }
 }
 
 /// What one action comes to do to the row, all amendments considered.

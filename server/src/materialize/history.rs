@@ -18,17 +18,7 @@ pub(crate) async fn newest_positions(
 ) -> Result<HashMap<RowKey, ReplayKey>, sqlx_core::Error> {
     let tables: Vec<&str> = keys.iter().map(|key| key.table.as_str()).collect();
     let rows: Vec<&str> = keys.iter().map(|key| key.row_id.as_str()).collect();
-    let found = query(
-        "/* history.newest */ SELECT w.place, n.* \
-         FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(table_name, row_id, place) CROSS JOIN LATERAL \
-         (SELECT m.position_clock, m.position_client_id, m.position_action_id \
-          FROM synchrotron.action_modified_rows m WHERE m.table_name = w.table_name AND m.row_id = w.row_id \
-          ORDER BY m.position_clock DESC, m.position_client_id DESC, m.position_action_id DESC LIMIT 1) n",
-    )
-    .bind(&tables)
-    .bind(&rows)
-    .fetch_all(conn)
-    .await?;
+    let found = query(NEWEST).bind(&tables).bind(&rows).fetch_all(conn).await?;
     let newest = |row: &PgRow| {
         let place = usize::try_from(row.try_get::<i64, _>("place")? - 1).expect("BUG: ordinality counts from 1");
         Ok((keys[place].clone(), position_of(row)?))
@@ -85,17 +75,12 @@ impl Materializer<'_> {
         number: i64,
     ) -> Result<Option<String>, sqlx_core::Error> {
         self.actor.act_as(Acting::Server).await?;
-        let found = query(
-            "/* history.audience */ SELECT audience_key FROM synchrotron.action_modified_rows \
-             WHERE table_name = $1 AND row_id = $2 AND server_ingest_id < $3 \
-             ORDER BY position_clock DESC, position_client_id DESC, position_action_id DESC, server_ingest_id DESC, \
-             sequence DESC LIMIT 1",
-        )
-        .bind(key.table.as_str())
-        .bind(key.row_id.as_str())
-        .bind(number)
-        .fetch_optional(&mut *self.actor.conn)
-        .await?;
+        let found = query(LAST_AUDIENCE)
+            .bind(key.table.as_str())
+            .bind(key.row_id.as_str())
+            .bind(number)
+            .fetch_optional(&mut *self.actor.conn)
+            .await?;
         found.map(|row| row.try_get(0)).transpose()
     }
 
@@ -106,24 +91,17 @@ impl Materializer<'_> {
         inclusive: bool,
         number: i64,
     ) -> Result<Option<ReplayKey>, sqlx_core::Error> {
-        let found = query(
-            "/* history.start */ SELECT position_clock, position_client_id, position_action_id \
-             FROM synchrotron.action_modified_rows WHERE table_name = $1 AND row_id = $2 \
-             AND (position_clock, position_client_id, position_action_id) <= ($3, $4, $5) \
-             AND ($6 OR (position_clock, position_client_id, position_action_id) <> ($3, $4, $5)) \
-             AND operation IN ('INSERT', 'DELETE') AND (server_ingest_id <= $7 OR server_ingest_id > $8) \
-             ORDER BY position_clock DESC, position_client_id DESC, position_action_id DESC LIMIT 1",
-        )
-        .bind(key.table.as_str())
-        .bind(key.row_id.as_str())
-        .bind(bound.clock.packed())
-        .bind(*bound.client_id.as_uuid())
-        .bind(*bound.action_id.as_uuid())
-        .bind(inclusive)
-        .bind(number)
-        .bind(self.last_number)
-        .fetch_optional(&mut *self.actor.conn)
-        .await?;
+        let found = query(START)
+            .bind(key.table.as_str())
+            .bind(key.row_id.as_str())
+            .bind(bound.clock.packed())
+            .bind(*bound.client_id.as_uuid())
+            .bind(*bound.action_id.as_uuid())
+            .bind(inclusive)
+            .bind(number)
+            .bind(self.last_number)
+            .fetch_optional(&mut *self.actor.conn)
+            .await?;
         found.as_ref().map(position_of).transpose()
     }
 
@@ -134,23 +112,16 @@ impl Materializer<'_> {
         start: Option<ReplayKey>,
         number: i64,
     ) -> Result<Vec<Logged>, sqlx_core::Error> {
-        let found = query(
-            "/* history.effects */ SELECT action_id, sequence, table_name, row_id, audience_key, operation, columns, \
-             server_ingest_id, position_clock, position_client_id, position_action_id \
-             FROM synchrotron.action_modified_rows WHERE table_name = $1 AND row_id = $2 \
-             AND (position_clock, position_client_id, position_action_id) >= ($3, $4, $5) \
-             AND (server_ingest_id <= $6 OR server_ingest_id > $7) \
-             ORDER BY position_clock, position_client_id, position_action_id, server_ingest_id, sequence",
-        )
-        .bind(key.table.as_str())
-        .bind(key.row_id.as_str())
-        .bind(start.map_or(Hlc::ZERO, |start| start.clock).packed())
-        .bind(start.map_or(Uuid::nil(), |start| *start.client_id.as_uuid()))
-        .bind(start.map_or(Uuid::nil(), |start| *start.action_id.as_uuid()))
-        .bind(number)
-        .bind(self.last_number)
-        .fetch_all(&mut *self.actor.conn)
-        .await?;
+        let found = query(EFFECTS)
+            .bind(key.table.as_str())
+            .bind(key.row_id.as_str())
+            .bind(start.map_or(Hlc::ZERO, |start| start.clock).packed())
+            .bind(start.map_or(Uuid::nil(), |start| *start.client_id.as_uuid()))
+            .bind(start.map_or(Uuid::nil(), |start| *start.action_id.as_uuid()))
+            .bind(number)
+            .bind(self.last_number)
+            .fetch_all(&mut *self.actor.conn)
+            .await?;
         found.iter().map(logged_of).collect()
     }
 }
@@ -163,3 +134,32 @@ fn logged_of(row: &PgRow) -> Result<Logged, sqlx_core::Error> {
         patch: patch_of(row)?,
     })
 }
+
+/// The newest position of each of these rows.
+pub(crate) const NEWEST: &str = "/* history.newest */ SELECT w.place, n.* \
+    FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(table_name, row_id, place) CROSS JOIN LATERAL \
+    (SELECT m.position_clock, m.position_client_id, m.position_action_id \
+    FROM synchrotron.action_modified_rows m WHERE m.table_name = w.table_name AND m.row_id = w.row_id \
+    ORDER BY m.position_clock DESC, m.position_client_id DESC, m.position_action_id DESC LIMIT 1) n";
+
+/// The newest whole-row effect at or beneath a position.
+pub(crate) const START: &str = "/* history.start */ SELECT position_clock, position_client_id, position_action_id \
+    FROM synchrotron.action_modified_rows WHERE table_name = $1 AND row_id = $2 \
+    AND (position_clock, position_client_id, position_action_id) <= ($3, $4, $5) \
+    AND ($6 OR (position_clock, position_client_id, position_action_id) <> ($3, $4, $5)) \
+    AND operation IN ('INSERT', 'DELETE') AND (server_ingest_id <= $7 OR server_ingest_id > $8) \
+    ORDER BY position_clock DESC, position_client_id DESC, position_action_id DESC LIMIT 1";
+
+/// A row's effects from a position on.
+pub(crate) const EFFECTS: &str = "/* history.effects */ SELECT action_id, sequence, table_name, row_id, audience_key, operation, columns, \
+    server_ingest_id, position_clock, position_client_id, position_action_id \
+    FROM synchrotron.action_modified_rows WHERE table_name = $1 AND row_id = $2 \
+    AND (position_clock, position_client_id, position_action_id) >= ($3, $4, $5) \
+    AND (server_ingest_id <= $6 OR server_ingest_id > $7) \
+    ORDER BY position_clock, position_client_id, position_action_id, server_ingest_id, sequence";
+
+/// The audience of a row's newest effect.
+pub(crate) const LAST_AUDIENCE: &str = "/* history.audience */ SELECT audience_key FROM synchrotron.action_modified_rows \
+    WHERE table_name = $1 AND row_id = $2 AND server_ingest_id < $3 \
+    ORDER BY position_clock DESC, position_client_id DESC, position_action_id DESC, server_ingest_id DESC, \
+    sequence DESC LIMIT 1";

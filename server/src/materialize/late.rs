@@ -9,7 +9,7 @@ use synchrotron_core::wire::RejectionKind;
 
 use super::apply::{hidden, must_be};
 use super::catalogue::{Column, Table};
-use super::fold::{Folded, Logged, WrongAudience, ever_whole, fold_row};
+use super::fold::{Folded, Logged, ever_whole, fold_row};
 use super::history::History;
 use super::statements::{assignments, audience_of, delete, insert, update};
 use super::{MaterializeError, Materializer, Numbered};
@@ -29,6 +29,15 @@ impl Materializer<'_> {
         key: &RowKey,
         patches: &[&Patch],
     ) -> Result<(), MaterializeError> {
+        self.run_late(record, key, patches).await.map_err(|error| error.at(patches[0]))
+    }
+
+    async fn run_late(
+        &mut self,
+        record: Numbered<'_>,
+        key: &RowKey,
+        patches: &[&Patch],
+    ) -> Result<(), MaterializeError> {
         let table = self.table(key)?;
         let history = self.history_around(key, record.position, record.upload.id, record.number).await?;
         let present = audience_of(table, &key.row_id).run(self.actor.conn).await?;
@@ -37,7 +46,7 @@ impl Materializer<'_> {
         if correction {
             self.check_may_amend(record, patches, &history.logged)?;
         }
-        let change = fold_both(record, &history, present.as_ref())?;
+        let change = fold_both(record, &history, present.as_ref(), patches[0])?;
         if !correction {
             self.try_as_user(record, patches, present.as_ref()).await?;
         }
@@ -78,9 +87,12 @@ impl Materializer<'_> {
             None => matches!(patches[0].effect, Effect::Insert(_)),
             Some(audience) => *audience == patch.audience_key,
         };
+        if !patches.iter().any(|patch| judged(patch)) {
+            return Ok(());
+        }
         self.actor.begin_trial().await?;
         for (index, patch) in patches.iter().enumerate().filter(|(_, patch)| judged(patch)) {
-            match self.apply(record, patch, true).await {
+            match self.run(record, patch, true).await {
                 // Whether the values are possible is for the fold to show; the policies were asked before.
                 Err(MaterializeError::Refused(complaint))
                     if complaint.kind == RejectionKind::Constraint && index + 1 == patches.len() => {}
@@ -123,6 +135,7 @@ fn fold_both(
     record: Numbered<'_>,
     history: &History,
     present: Option<&AudienceKey>,
+    patch: &Patch,
 ) -> Result<Change, MaterializeError> {
     // A row whose history never says what the whole of it is was there before; then only what the log names is known.
     let older_than_log = history.from_beginning && !ever_whole(&history.logged);
@@ -130,11 +143,12 @@ fn fold_both(
         .filter(|_| older_than_log)
         .map(|audience| Folded { audience_key: audience.clone(), columns: Columns::new() });
     let others: Vec<Logged> = history.logged.iter().filter(|l| l.record != record.upload.id).cloned().collect();
-    let unjudged = "BUG: without a judged position no audience is wrong";
-    let before = fold_row(base.clone(), &others, None).expect(unjudged);
-    let after = fold_row(base, &history.logged, Some(record.position))
-        .map_err(|WrongAudience| wrong_audience(&record.upload.rows[0]))?;
-    Ok(Change { before, after })
+    let before = fold_row(base.clone(), &others);
+    let after = fold_row(base, &history.logged);
+    if !after.mislabelled.is_subset(&before.mislabelled) {
+        return Err(wrong_audience(patch));
+    }
+    Ok(Change { before: before.row, after: after.row })
 }
 
 /// Columns that are not the same in `than`.
@@ -150,8 +164,6 @@ fn vanished<'t>(table: &'t Table, before: &Columns, after: &Columns) -> Vec<&'t 
 }
 
 fn wrong_audience(patch: &Patch) -> MaterializeError {
-    MaterializeError::refused(
-        RejectionKind::AudienceMismatch,
-        format!("a row of table {} is not of audience {} there", patch.table, patch.audience_key),
-    )
+    let reason = format!("the row is not of audience {} at that point", patch.audience_key);
+    MaterializeError::refused(RejectionKind::AudienceMismatch, reason)
 }

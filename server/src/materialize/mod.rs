@@ -27,6 +27,8 @@ use synchrotron_core::wire::{RejectionKind, UploadRecord};
 
 pub(crate) use catalogue::{Catalogue, IdType, Table};
 pub(crate) use history::newest_positions;
+#[cfg(test)]
+pub(crate) use history::{EFFECTS, LAST_AUDIENCE, NEWEST, START};
 pub(crate) use values::{KindMismatch, takes};
 
 use crate::pg::{Acting, Actor, Complaint, classify, query};
@@ -54,6 +56,16 @@ impl From<sqlx_core::Error> for MaterializeError {
 impl MaterializeError {
     fn refused(kind: RejectionKind, reason: impl Into<String>) -> Self {
         Self::Refused(Complaint { kind, reason: reason.into() })
+    }
+
+    /// Says which row of the record is complained about.
+    fn at(self, patch: &Patch) -> Self {
+        match self {
+            Self::Refused(Complaint { kind, reason }) => {
+                Self::refused(kind, format!("row {} (table {}): {reason}", patch.sequence, patch.table))
+            }
+            database => database,
+        }
     }
 }
 
@@ -135,7 +147,7 @@ impl<'a> Materializer<'a> {
     /// An action is one transaction on its device, so its constraints hold when it ends, not only when the upload does.
     async fn check_constraints(&mut self) -> Result<(), MaterializeError> {
         if self.catalogue.has_deferrable {
-            query("SET CONSTRAINTS ALL IMMEDIATE").execute(&mut *self.actor.conn).await?;
+            query("/* constraints.check */ SET CONSTRAINTS ALL IMMEDIATE").execute(&mut *self.actor.conn).await?;
             self.defer_constraints().await?;
         }
         Ok(())
@@ -143,7 +155,7 @@ impl<'a> Materializer<'a> {
 
     async fn defer_constraints(&mut self) -> Result<(), sqlx_core::Error> {
         if self.catalogue.has_deferrable {
-            query("SET CONSTRAINTS ALL DEFERRED").execute(&mut *self.actor.conn).await?;
+            query("/* constraints.defer */ SET CONSTRAINTS ALL DEFERRED").execute(&mut *self.actor.conn).await?;
         }
         Ok(())
     }

@@ -63,14 +63,14 @@ impl<'a> Actor<'a> {
     /// Marks a point to come back to, acting as the user.
     pub(crate) async fn begin_trial(&mut self) -> Result<(), sqlx_core::Error> {
         self.act_as(Acting::User).await?;
-        query("SAVEPOINT trial").execute(&mut *self.conn).await.map(drop)
+        query("/* trial.begin */ SAVEPOINT trial").execute(&mut *self.conn).await.map(drop)
     }
 
     /// Takes back everything since [`Actor::begin_trial`].
     pub(crate) async fn end_trial(&mut self) -> Result<(), sqlx_core::Error> {
-        query("ROLLBACK TO SAVEPOINT trial").execute(&mut *self.conn).await?;
+        query("/* trial.end */ ROLLBACK TO SAVEPOINT trial").execute(&mut *self.conn).await?;
         // The role is rolled back with the rest, to what it was when the trial began.
         self.acting = Acting::User;
-        query("RELEASE SAVEPOINT trial").execute(&mut *self.conn).await.map(drop)
+        query("/* trial.release */ RELEASE SAVEPOINT trial").execute(&mut *self.conn).await.map(drop)
     }
 }

@@ -1,6 +1,9 @@
 //! Opens the pool and refuses to serve from a database where the policies would not hold.
 
+use std::time::Duration;
+
 use sqlx_core::connection::Connection;
+use sqlx_core::executor::Executor;
 use sqlx_core::row::Row;
 use sqlx_postgres::{PgConnection, PgPool, PgPoolOptions};
 
@@ -12,10 +15,18 @@ use crate::settings::Settings;
 /// Serializes what several starting servers would do to the catalogue at once; any constant of ours.
 const START_LOCK: i64 = 0x5359_4e43_4852_4f00;
 
+/// A device that hears of trouble soon can go on to another carrier.
+const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Whoever holds an audience's head and stands still must not hold up its writers for ever.
+const TIMEOUTS: &str = "/* start.timeouts */ SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'";
+
 /// A pool on a database whose schema is up to date and whose roles and view are as they must be.
 pub(crate) async fn connect(settings: &Settings) -> Result<PgPool, StartError> {
     let pool = PgPoolOptions::new()
         .max_connections(settings.pool_connections_max)
+        .acquire_timeout(ACQUIRE_WITHIN)
+        .after_connect(|conn, _| Box::pin(async move { conn.execute(TIMEOUTS).await.map(drop) }))
         .connect(settings.database_url.as_str())
         .await
         .map_err(StartError::doing("connect"))?;

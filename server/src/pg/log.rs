@@ -64,26 +64,11 @@ pub(crate) async fn read_log(
     if numbers.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = query(
-        "/* log.records */ SELECT id, clock, client_id, user_id, server_ingest_id, tag, args, reason, position_clock, \
-         position_client_id, position_action_id, row_count, slices \
-         FROM synchrotron.action_records WHERE server_ingest_id = ANY($1) ORDER BY server_ingest_id",
-    )
-    .bind(numbers)
-    .fetch_all(&mut *conn)
-    .await?;
+    let rows = query(RECORDS).bind(numbers).fetch_all(&mut *conn).await?;
     let mut records = rows.iter().map(record_of).collect::<Result<Vec<_>, _>>()?;
     let ids: Vec<Uuid> = records.iter().map(|record| *record.record.id.as_uuid()).collect();
     let places: HashMap<Uuid, usize> = ids.iter().copied().zip(0..).collect();
-    let rows = query(
-        "/* log.rows */ SELECT action_id, sequence, table_name, row_id, audience_key, operation, columns \
-         FROM synchrotron.action_modified_rows WHERE action_id = ANY($1) AND audience_key = ANY($2) \
-         ORDER BY action_id, sequence",
-    )
-    .bind(&ids)
-    .bind(audiences)
-    .fetch_all(conn)
-    .await?;
+    let rows = query(ROWS).bind(&ids).bind(audiences).fetch_all(conn).await?;
     for row in &rows {
         if let Some(place) = places.get(&row.try_get("action_id")?) {
             records[*place].rows.push(patch_of(row)?);
@@ -140,3 +125,13 @@ pub(crate) fn patch_of(row: &PgRow) -> Result<Patch, sqlx_core::Error> {
         effect: operation.with_columns(decode_columns(row.try_get("columns")?)?),
     })
 }
+
+/// Records by number.
+pub(crate) const RECORDS: &str = "/* log.records */ SELECT id, clock, client_id, user_id, server_ingest_id, tag, args, reason, position_clock, \
+    position_client_id, position_action_id, row_count, slices \
+    FROM synchrotron.action_records WHERE server_ingest_id = ANY($1) ORDER BY server_ingest_id";
+
+/// Rows of records, in some audiences.
+pub(crate) const ROWS: &str = "/* log.rows */ SELECT action_id, sequence, table_name, row_id, audience_key, operation, columns \
+    FROM synchrotron.action_modified_rows WHERE action_id = ANY($1) AND audience_key = ANY($2) \
+    ORDER BY action_id, sequence";

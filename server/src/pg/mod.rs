@@ -12,6 +12,8 @@ mod migrate;
 pub(crate) use acting::{Acting, Actor};
 pub(crate) use connect::connect;
 pub(crate) use error::{Complaint, classify};
+#[cfg(test)]
+pub(crate) use log::{RECORDS, ROWS};
 pub(crate) use log::{encode_columns, encode_slices, patch_of, position_of, read_log};
 
 use sqlx_postgres::{PgArguments, Postgres};

@@ -1,0 +1,85 @@
+//! Cost follows the change: no statement on a request's path reads the log from end to end, as the server or as a user.
+
+use sqlx_core::executor::Executor;
+use sqlx_core::sql_str::AssertSqlSafe;
+use sqlx_postgres::{PgConnection, PgPoolOptions, Postgres};
+use synchrotron_core::model::TableName;
+
+use crate::service::Service;
+use crate::settings::Settings;
+use crate::{fetch, ingest, materialize, outbox, pg};
+
+/// 20,000 records in 50 audiences, each row with ten effects.
+const FILL: &str = "
+    INSERT INTO project_members SELECT 'p' || n, 'u' || n % 10 FROM generate_series(1, 50) n;
+    INSERT INTO synchrotron.audience_heads SELECT 'project:p' || n, 20000 FROM generate_series(1, 50) n;
+    INSERT INTO synchrotron.action_records (id, server_ingest_id, tag, args, client_id, user_id, clock, row_count,
+        position_clock, position_client_id, position_action_id, slices, content_hash, byte_count)
+    SELECT lpad(to_hex(n), 32, '0')::uuid, n, 'x', '\\x80', lpad(to_hex(n % 40), 32, '0')::uuid, 'u', n, 1, n,
+        lpad(to_hex(n % 40), 32, '0')::uuid, lpad(to_hex(n), 32, '0')::uuid, '\\x90', '\\x00', 100
+    FROM generate_series(1, 20000) n;
+    INSERT INTO synchrotron.action_modified_rows SELECT r.id, 0, 'seats', 'r' || r.clock % 2000,
+        'project:p' || 1 + r.clock % 50, CASE WHEN r.clock < 2000 THEN 'INSERT' ELSE 'UPDATE' END, '\\x80',
+        r.server_ingest_id, r.position_clock, r.position_client_id, r.position_action_id
+    FROM synchrotron.action_records r;
+    INSERT INTO synchrotron.action_audiences SELECT 'project:p' || 1 + clock % 50, server_ingest_id, id, client_id
+    FROM synchrotron.action_records;
+    ANALYZE";
+
+const LOG: [&str; 4] = ["action_records", "action_modified_rows", "action_audiences", "upload_outcomes"];
+const AUDIENCES: &str = "ARRAY['project:p1', 'project:p2', 'project:p3', 'project:p4', 'project:p5']";
+const CURSORS: &str = "ARRAY[19000, 19500, 0, 0, 19999]::bigint[]";
+const IDS: &str = "ARRAY['00000000-0000-0000-0000-000000000007', '00000000-0000-0000-0000-000000000008']::uuid[]";
+const ZERO: &str = "'00000000-0000-0000-0000-000000000000'";
+
+/// Each statement with arguments, and whether it runs as the user too.
+fn statements() -> Vec<(&'static str, String, bool)> {
+    vec![
+        (fetch::PAGE, format!("{AUDIENCES}, {CURSORS}, 1001"), true),
+        (pg::RECORDS, "ARRAY[7, 8, 19000]".to_owned(), true),
+        (pg::ROWS, format!("{IDS}, {AUDIENCES}"), true),
+        (ingest::GATE, format!("{AUDIENCES}, {CURSORS}, {ZERO}"), false),
+        (ingest::KNOWN, IDS.to_owned(), false),
+        (materialize::NEWEST, "ARRAY['seats', 'seats'], ARRAY['r1', 'r2']".to_owned(), false),
+        (materialize::START, format!("'seats', 'r1', 15000, {ZERO}, {ZERO}, true, 30000, 30000"), false),
+        (materialize::EFFECTS, format!("'seats', 'r1', 100, {ZERO}, {ZERO}, 30000, 30000"), false),
+        (materialize::LAST_AUDIENCE, "'seats', 'r1', 30000".to_owned(), false),
+        (outbox::SLICE, "'project:p1', 100, 200".to_owned(), false),
+    ]
+}
+
+async fn explain(conn: &mut PgConnection, sql: &str, arguments: &str) -> String {
+    conn.execute(AssertSqlSafe(format!("PREPARE explained AS {sql}"))).await.expect("prepares");
+    let explain = AssertSqlSafe(format!("EXPLAIN EXECUTE explained ({arguments})"));
+    let lines = sqlx_core::query_scalar::query_scalar::<Postgres, String>(explain).fetch_all(&mut *conn).await;
+    conn.execute("DEALLOCATE explained").await.expect("forgets");
+    lines.expect("explains").join("\n")
+}
+
+#[tokio::test]
+async fn no_request_scans_the_log() {
+    let postgres = synchrotron_testkit::postgres().await.expect("postgres");
+    let url = postgres.create_database("plans").await.expect("a database");
+    let pool = PgPoolOptions::new().max_connections(1).connect(&url).await.expect("connects");
+    pool.execute(include_str!("../tests/service/schema.sql")).await.expect("the schema");
+    let tables = vec![TableName::new("seats").expect("a name")];
+    Service::connect(&Settings::new(url, tables, b"a secret of these tests".as_slice())).await.expect("starts");
+    pool.execute(FILL).await.expect("fills");
+
+    let mut conn = pool.acquire().await.expect("connects");
+    for mode in ["force_generic_plan", "force_custom_plan"] {
+        for role in ["none", "synchrotron_user"] {
+            let settings = format!("SET plan_cache_mode = {mode}; SET role {role}; SET synchrotron.user_id = 'u1'");
+            conn.execute(AssertSqlSafe(settings)).await.expect("sets");
+            for (sql, arguments, as_user) in statements() {
+                if role != "none" && !as_user {
+                    continue;
+                }
+                let plan = explain(&mut conn, sql, &arguments).await;
+                for table in LOG {
+                    assert!(!plan.contains(&format!("Seq Scan on {table}")), "as {role}, {mode}: {sql}\n{plan}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What arrives beneath other effects, and corrections.
+
+use synchrotron_core::model::{Effect, Value};
+use synchrotron_core::wire::RejectionKind;
+
+use crate::fixture::{Theatre, columns, hold, patch, rejected, remove, seat};
+
+fn relabel(row: &str, label: &str) -> synchrotron_core::model::Patch {
+    patch("seats", row, "project:p", Effect::Update(columns([("label", label.into())])))
+}
+
+fn nothing(row: &str) -> synchrotron_core::model::Patch {
+    patch("seats", row, "project:p", Effect::Nothing)
+}
+
+/// SRV-01, SRV-02, SRV-06
+#[tokio::test]
+async fn what_is_older_does_not_overwrite_what_is_newer() {
+    let theatre = Theatre::open().await;
+    let (mut alice, mut bob) = (theatre.device("alice"), theatre.device("bob"));
+    alice.sync(vec![alice.action(10, vec![seat("A1")])]).await;
+    bob.sync(vec![bob.action(30, vec![hold("A1", Some("b30"))])]).await;
+    bob.sync(vec![bob.action(40, vec![hold("A1", Some("b40"))])]).await;
+    let late = alice.action(20, vec![hold("A1", Some("a1")), hold("A1", Some("a2")), relabel("A1", "late")]);
+    alice.sync(vec![late]).await;
+    assert_eq!(theatre.holder("A1").await.as_deref(), Some("b40"));
+    assert_eq!(theatre.scalar("SELECT label FROM seats").await.as_deref(), Some("late"), "no one set it later");
+    let sequences = theatre
+        .scalar(
+            "SELECT string_agg(sequence::text, ',' ORDER BY sequence) FROM synchrotron.action_modified_rows m \
+                 JOIN synchrotron.action_records r ON r.id = m.action_id WHERE r.clock = 20::bigint << 16",
+        )
+        .await;
+    assert_eq!(sequences.as_deref(), Some("0,1,2"));
+}
+
+#[tokio::test]
+async fn late_beneath_a_removal_stays_removed() {
+    let theatre = Theatre::open().await;
+    let (mut alice, mut bob) = (theatre.device("alice"), theatre.device("bob"));
+    alice.sync(vec![alice.action(10, vec![seat("A1")])]).await;
+    bob.sync(vec![bob.action(30, vec![remove("A1")])]).await;
+    alice.sync(vec![alice.action(20, vec![hold("A1", Some("alice"))])]).await;
+    assert_eq!(theatre.count("seats").await, 0);
+}
+
+#[tokio::test]
+async fn a_late_removal_beneath_an_update_removes() {
+    let theatre = Theatre::open().await;
+    let (mut alice, mut bob) = (theatre.device("alice"), theatre.device("bob"));
+    alice.sync(vec![alice.action(10, vec![seat("A1"), seat("A2")])]).await;
+    bob.sync(vec![bob.action(30, vec![hold("A1", Some("bob")), seat("A2")])]).await;
+    alice.sync(vec![alice.action(20, vec![remove("A1"), remove("A2")])]).await;
+    assert_eq!(theatre.scalar("SELECT string_agg(id, ',') FROM seats").await.as_deref(), Some("A2"));
+}
+
+#[tokio::test]
+async fn a_correction_removes_replaces_and_restores() {
+    let theatre = Theatre::open().await;
+    let (mut alice, mut bob) = (theatre.device("alice"), theatre.device("bob"));
+    alice.sync(vec![alice.action(10, vec![seat("A1")])]).await;
+    let first = alice.action(20, vec![hold("A1", Some("alice"))]);
+    let second = bob.action(30, vec![hold("A1", Some("bob"))]);
+    bob.sync(vec![second.clone()]).await;
+    alice.sync(vec![first.clone()]).await;
+    assert_eq!(theatre.holder("A1").await.as_deref(), Some("bob"));
+    let at = bob.position(&second);
+    alice.sync(vec![alice.correction(at, vec![nothing("A1")])]).await;
+    assert_eq!(theatre.holder("A1").await.as_deref(), Some("alice"), "the second booking is taken back");
+    bob.sync(vec![bob.correction(at, vec![hold("A1", Some("carol"))])]).await;
+    assert_eq!(theatre.holder("A1").await.as_deref(), Some("carol"), "the newest amendment of a row counts");
+    let by_first = alice.correction(alice.position(&first), vec![hold("A1", Some("zoe")), relabel("A2", "x")]);
+    alice.sync(vec![by_first]).await;
+    assert_eq!(theatre.holder("A1").await.as_deref(), Some("carol"), "a correction sits beneath what came later");
+    alice.sync(vec![alice.action(40, vec![hold("A1", None)])]).await;
+    assert_eq!(theatre.holder("A1").await, None);
+}
+
+#[tokio::test]
+async fn a_correction_may_add_and_take_back_rows() {
+    let theatre = Theatre::open().await;
+    let mut alice = theatre.device("alice");
+    let made = alice.action(10, vec![seat("A1")]);
+    alice.sync(vec![made.clone()]).await;
+    let at = alice.position(&made);
+    alice.sync(vec![alice.correction(at, vec![seat("A2"), nothing("A1")])]).await;
+    assert_eq!(theatre.scalar("SELECT string_agg(id, ',') FROM seats").await.as_deref(), Some("A2"));
+    alice.sync(vec![alice.correction(at, vec![nothing("A2"), seat("A1")])]).await;
+    assert_eq!(theatre.scalar("SELECT string_agg(id, ',') FROM seats").await.as_deref(), Some("A1"));
+}
+
+#[tokio::test]
+async fn corrections_name_an_action_that_is_there_and_visible() {
+    let theatre = Theatre::open().await;
+    let (mut alice, mut bob) = (theatre.device("alice"), theatre.device("bob"));
+    let made = alice.action(10, vec![seat("A1")]);
+    alice.sync(vec![made.clone()]).await;
+    bob.catch_up().await;
+    let mut elsewhere = alice.position(&made);
+    elsewhere.clock = elsewhere.clock.tick(99);
+    let unknown = bob.position(&bob.action(5, vec![]));
+    let hidden =
+        bob.action(20, vec![patch("notes", "n", "user:bob", Effect::Insert(columns([("owner", "bob".into())])))]);
+    bob.sync(vec![hidden.clone()]).await;
+    alice.catch_up().await;
+    for at in [elsewhere, unknown, bob.position(&hidden)] {
+        let outcome = alice.upload(vec![alice.correction(at, vec![hold("A1", Some("x"))])]).await;
+        assert_eq!(rejected(outcome).0, RejectionKind::Malformed);
+    }
+    let twice = vec![hold("A1", Some("x")), hold("A1", Some("y"))];
+    let outcome = alice.upload(vec![alice.correction(alice.position(&made), twice)]).await;
+    assert_eq!(rejected(outcome).0, RejectionKind::Malformed);
+    let action_with_nothing = alice.upload(vec![alice.action(50, vec![nothing("A1")])]).await;
+    assert_eq!(rejected(action_with_nothing).0, RejectionKind::Malformed);
+}
+
+#[tokio::test]
+async fn late_effects_are_judged_by_policy_too() {
+    let theatre = Theatre::open_with(
+        "CREATE POLICY closed ON seats AS RESTRICTIVE FOR UPDATE USING (label <> 'closed')",
+        &[],
+        |_| {},
+    )
+    .await;
+    let (mut alice, mut bob) = (theatre.device("alice"), theatre.device("bob"));
+    let made = alice.action(10, vec![seat("A1")]);
+    alice.sync(vec![made.clone()]).await;
+    bob.sync(vec![bob.action(30, vec![hold("A1", Some("bob"))])]).await;
+    theatre.execute("UPDATE seats SET label = 'closed'").await;
+    alice.catch_up().await;
+    let late = alice.upload(vec![alice.action(20, vec![hold("A1", Some("alice"))])]).await;
+    assert_eq!(rejected(late).0, RejectionKind::Denied);
+    let at = alice.position(&made);
+    let correction = alice.upload(vec![alice.correction(at, vec![nothing("A1")])]).await;
+    assert_eq!(theatre.holder("A1").await, None, "removed: there is a policy for DELETE. {correction:?}");
+}
+
+#[tokio::test]
+async fn a_late_value_that_is_overwritten_need_not_fit_beside_what_came_later() {
+    let theatre = Theatre::open_with("ALTER TABLE seats ADD UNIQUE (holder)", &[], |_| {}).await;
+    let (mut alice, mut bob) = (theatre.device("alice"), theatre.device("bob"));
+    alice.sync(vec![alice.action(10, vec![seat("A1"), seat("A2")])]).await;
+    bob.sync(vec![bob.action(30, vec![hold("A1", Some("later")), hold("A2", Some("alice"))])]).await;
+    alice.sync(vec![alice.action(20, vec![hold("A1", Some("alice"))])]).await;
+    assert_eq!(theatre.holder("A1").await.as_deref(), Some("later"));
+}
+
+#[tokio::test]
+async fn a_row_that_is_older_than_its_history_is_not_lost() {
+    let theatre = Theatre::open().await;
+    theatre.execute("INSERT INTO seats VALUES ('S', 'seeded', 'nobody', 'project:p')").await;
+    let (mut alice, mut bob) = (theatre.device("alice"), theatre.device("bob"));
+    bob.sync(vec![bob.action(30, vec![hold("S", Some("bob"))])]).await;
+    alice.sync(vec![alice.action(20, vec![hold("S", Some("alice")), relabel("S", "late")])]).await;
+    let row = theatre.scalar("SELECT label || ' ' || holder FROM seats").await;
+    assert_eq!(row.as_deref(), Some("late bob"));
+}
+
+#[tokio::test]
+async fn an_insert_of_a_taken_id_sets_the_whole_row() {
+    let theatre = Theatre::open().await;
+    let mut alice = theatre.device("alice");
+    alice.sync(vec![alice.action(10, vec![seat("A1"), hold("A1", Some("alice"))])]).await;
+    let bare = patch("seats", "A1", "project:p", Effect::Insert(columns([("label", Value::Null)])));
+    alice.sync(vec![alice.action(20, vec![bare])]).await;
+    assert_eq!(
+        theatre.scalar("SELECT count(*)::text FROM seats WHERE holder IS NULL AND label IS NULL").await.as_deref(),
+        Some("1")
+    );
+}

@@ -1,0 +1,14 @@
+//! The server's core against a real Postgres: what it takes, what it refuses, and what is in the tables afterwards.
+
+mod fetch;
+mod fixture;
+mod forged;
+mod gate;
+mod identity;
+mod late;
+mod model;
+mod once;
+mod outage;
+mod rows;
+mod start;
+mod visibility;
