@@ -170,7 +170,8 @@ async fn two_offline_bookings_end_as_one_and_the_loser_is_told_why() {
     let mut bobs = within(bob.execute(Book { seat: "a".into() })).await;
     let mut alices = within(alice.execute(Book { seat: "a".into() })).await;
     alice.go_online(to_alice);
-    assert_eq!(within(alices.confirmed()).await, Fate::Confirmed);
+    within(alice.sync_now()).await;
+    assert_eq!(within(alices.confirmed()).await, Fate::Confirmed, "told from the database: its event is past");
     bob.go_online(to_bob);
     let changed = within(alices.next_fate()).await;
     assert_eq!(changed, Fate::Changed { reason: Some("a is taken".into()) });

@@ -18,11 +18,13 @@ pub struct Execution<T> {
     pub output: T,
     client: Client,
     feed: broadcast::Receiver<Arc<Committed>>,
+    /// What the caller was told last; the feed may still hold the event that said so.
+    told: Option<Fate>,
 }
 
 impl<T> Execution<T> {
     pub(super) fn new(id: ActionId, output: T, client: Client, feed: broadcast::Receiver<Arc<Committed>>) -> Self {
-        Self { id, output, client, feed }
+        Self { id, output, client, feed, told: None }
     }
 
     /// Waits until the server has committed the action, or it was rejected. Waits for as long as the client is offline.
@@ -34,30 +36,30 @@ impl<T> Execution<T> {
     /// [`ClientError::Engine`] if the database cannot be read.
     pub async fn confirmed(&mut self) -> Result<Fate, ClientError> {
         match self.client.fate(self.id).await? {
-            Some(fate) => Ok(fate),
+            Some(fate) => Ok(self.tell(fate)),
             None => self.next_fate().await,
         }
     }
 
-    /// Waits for the next time that this action's fate is decided or changes.
+    /// Waits until this action's fate is decided, or is another than this handle told last.
     ///
     /// # Errors
     /// [`ClientError::Engine`] if the database cannot be read.
     pub async fn next_fate(&mut self) -> Result<Fate, ClientError> {
         loop {
-            match self.feed.recv().await {
-                Ok(committed) => {
-                    if let Some(fate) = committed.fates.get(&self.id) {
-                        return Ok(fate.clone());
-                    }
-                }
-                Err(broadcast::error::RecvError::Lagged(_)) => {
-                    if let Some(fate) = self.client.fate(self.id).await? {
-                        return Ok(fate);
-                    }
-                }
+            let fate = match self.feed.recv().await {
+                Ok(committed) => committed.fates.get(&self.id).cloned(),
+                Err(broadcast::error::RecvError::Lagged(_)) => self.client.fate(self.id).await?,
                 Err(broadcast::error::RecvError::Closed) => return Err(ClientError::Offline),
+            };
+            if let Some(fate) = fate.filter(|fate| self.told.as_ref() != Some(fate)) {
+                return Ok(self.tell(fate));
             }
         }
+    }
+
+    fn tell(&mut self, fate: Fate) -> Fate {
+        self.told = Some(fate.clone());
+        fate
     }
 }
