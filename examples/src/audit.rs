@@ -12,13 +12,16 @@ use synchrotron_core::client::{Client, ClientError};
 use synchrotron_core::model::{ActionId, Value};
 
 /// A row as both databases show it: table, then the columns as text.
-pub(crate) type Seen = BTreeSet<Vec<Option<String>>>;
+pub type Seen = BTreeSet<Vec<Option<String>>>;
 
 const SEATS: &str = "SELECT 'seats' AS tbl, id, label AS a, holder AS b, audience_key FROM seats";
 const NOTES: &str = "SELECT 'notes' AS tbl, id, owner AS a, body AS b, audience_key FROM notes";
 
 /// Every row of every tracked table that Row Level Security shows `user` in Postgres.
-pub(crate) async fn postgres_rows(pool: &PgPool, user: &str) -> Result<Seen, sqlx_core::Error> {
+///
+/// # Errors
+/// If the database or file cannot be read.
+pub async fn postgres_rows(pool: &PgPool, user: &str) -> Result<Seen, sqlx_core::Error> {
     let mut transaction = pool.begin().await?;
     transaction.execute("SET LOCAL ROLE synchrotron_user").await?;
     query("SELECT set_config('synchrotron.user_id', $1, true)").bind(user).execute(&mut *transaction).await?;
@@ -31,7 +34,10 @@ pub(crate) async fn postgres_rows(pool: &PgPool, user: &str) -> Result<Seen, sql
 }
 
 /// Every row of every tracked table in a device's database.
-pub(crate) async fn device_rows(client: &Client) -> Result<Seen, ClientError> {
+///
+/// # Errors
+/// If the database or file cannot be read.
+pub async fn device_rows(client: &Client) -> Result<Seen, ClientError> {
     let mut seen = Seen::new();
     for sql in [SEATS, NOTES] {
         for row in client.query(sql, &[]).await? {
@@ -47,12 +53,18 @@ pub(crate) async fn device_rows(client: &Client) -> Result<Seen, ClientError> {
 }
 
 /// Who holds a seat in Postgres, seen without Row Level Security.
-pub(crate) async fn holder(pool: &PgPool, label: &str) -> Result<Option<String>, sqlx_core::Error> {
+///
+/// # Errors
+/// If the database or file cannot be read.
+pub async fn holder(pool: &PgPool, label: &str) -> Result<Option<String>, sqlx_core::Error> {
     query_scalar("SELECT holder FROM seats WHERE label = $1").bind(label).fetch_one(pool).await
 }
 
 /// How many of these actions are in the server's log.
-pub(crate) async fn logged(pool: &PgPool, actions: &[ActionId]) -> Result<usize, sqlx_core::Error> {
+///
+/// # Errors
+/// If the database or file cannot be read.
+pub async fn logged(pool: &PgPool, actions: &[ActionId]) -> Result<usize, sqlx_core::Error> {
     let ids: Vec<_> = actions.iter().map(|id| *id.as_uuid()).collect();
     let count: i64 = query_scalar("SELECT count(*) FROM synchrotron.action_records WHERE id = ANY ($1)")
         .bind(ids)
@@ -62,7 +74,10 @@ pub(crate) async fn logged(pool: &PgPool, actions: &[ActionId]) -> Result<usize,
 }
 
 /// Whether a text is anywhere in a database file or its write-ahead log: in a table, in the log, in freed pages.
-pub(crate) fn file_holds(database: &Path, text: &str) -> std::io::Result<bool> {
+///
+/// # Errors
+/// If the database or file cannot be read.
+pub fn file_holds(database: &Path, text: &str) -> std::io::Result<bool> {
     let mut found = false;
     for suffix in ["", "-wal"] {
         let mut file = database.as_os_str().to_owned();

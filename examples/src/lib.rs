@@ -1,5 +1,15 @@
-//! The demo is the binary of this package. This library is empty: it compiles and tests the README's app.
+//! The theatre: an app on Synchrotron, and the demo that plays it on real services.
+//!
+//! [`theatre`] is all that an app's author writes; [`stage`] is what an operator sets up; [`story`] is what happens;
+//! [`audit`] looks at both databases from outside.
 
+pub mod audit;
+pub mod report;
+pub mod stage;
+pub mod story;
+pub mod theatre;
+
+/// The README's app, compiled and tested.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 #[derive(Debug)]

@@ -2,15 +2,11 @@
 //!
 //! `cargo demo -- --check` prints only a JSON object of checks and figures.
 
-mod audit;
-mod report;
-mod stage;
-mod story;
-mod theatre;
-
 use std::process::ExitCode;
 
 use clap::Parser;
+use synchrotron_examples::report::Report;
+use synchrotron_examples::story;
 
 /// Plays the demo.
 #[derive(Debug, Parser)]
@@ -26,7 +22,7 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "error".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let mut report = report::Report::new(arguments.check);
+    let mut report = Report::new(arguments.check);
     let played = tokio::select! {
         played = story::play(&mut report) => played,
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),

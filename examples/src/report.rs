@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// Collects checks and figures, and tells the story as it goes unless it is to be silent.
 #[derive(Debug, Default, Serialize)]
-pub(crate) struct Report {
+pub struct Report {
     checks: BTreeMap<&'static str, bool>,
     figures: BTreeMap<&'static str, f64>,
     #[serde(skip)]
@@ -17,28 +17,28 @@ pub(crate) struct Report {
 impl Report {
     /// A report for people, or, if `silent`, for machines.
     #[must_use]
-    pub(crate) fn new(silent: bool) -> Self {
+    pub fn new(silent: bool) -> Self {
         Self { silent, ..Self::default() }
     }
 
     /// Begins a scene.
-    pub(crate) fn heading(&self, title: &str) {
+    pub fn heading(&self, title: &str) {
         self.print(&format!("\n{title}\n{}", "─".repeat(title.chars().count())));
     }
 
     /// Tells one thing that happened.
-    pub(crate) fn tell(&self, line: &str) {
+    pub fn tell(&self, line: &str) {
         self.print(&format!("  {line}"));
     }
 
     /// Notes a check, and tells it.
-    pub(crate) fn check(&mut self, name: &'static str, claim: &str, holds: bool) {
+    pub fn check(&mut self, name: &'static str, claim: &str, holds: bool) {
         self.print(&format!("  {} {claim}", if holds { "✓" } else { "✗ NOT SO:" }));
         self.checks.insert(name, holds);
     }
 
     /// Notes a duration as a figure in milliseconds, and returns it as text.
-    pub(crate) fn figure_ms(&mut self, name: &'static str, duration: Duration) -> String {
+    pub fn figure_ms(&mut self, name: &'static str, duration: Duration) -> String {
         let ms = duration.as_secs_f64() * 1_000.0;
         self.figures.insert(name, (ms * 100.0).round() / 100.0);
         format!("{ms:.1} ms")
@@ -46,13 +46,13 @@ impl Report {
 
     /// Whether every check holds.
     #[must_use]
-    pub(crate) fn all_hold(&self) -> bool {
+    pub fn all_hold(&self) -> bool {
         !self.checks.is_empty() && self.checks.values().all(|holds| *holds)
     }
 
     /// The end: a verdict for people, the whole as JSON for machines.
     #[expect(clippy::print_stdout, reason = "the demo's product is what it prints")]
-    pub(crate) fn finish(&self) {
+    pub fn finish(&self) {
         if self.silent {
             println!("{}", serde_json::to_string_pretty(self).expect("BUG: maps of text to bools and numbers"));
             return;

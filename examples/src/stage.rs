@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{EncodingKey, Header, encode};
@@ -22,26 +23,29 @@ use tempfile::TempDir;
 use crate::theatre;
 
 /// Anything that stops the demo.
-pub(crate) type StageError = Box<dyn std::error::Error + Send + Sync>;
+pub type StageError = Box<dyn std::error::Error + Send + Sync>;
 
 const SECRET: &[u8] = b"a secret that only the demo's issuer and server share";
 
 /// The services and the server, all private to this run.
-pub(crate) struct Stage {
+#[derive(Debug)]
+pub struct Stage {
     /// Sees past Row Level Security; for the audit.
-    pub(crate) postgres: PgPool,
+    pub postgres: PgPool,
     /// The carrier that the story kills.
-    pub(crate) nats: NatsServer,
+    pub nats: NatsServer,
     server: RunningServer,
     folder: TempDir,
+    devices: AtomicU32,
 }
 
 /// One person's device.
-pub(crate) struct Device {
+#[derive(Debug)]
+pub struct Device {
     /// The app's client.
-    pub(crate) client: Client,
+    pub client: Client,
     /// Its database file.
-    pub(crate) database: PathBuf,
+    pub database: PathBuf,
     network: Arc<dyn Network>,
 }
 
@@ -53,7 +57,10 @@ struct Claims<'a> {
 
 impl Stage {
     /// Starts everything.
-    pub(crate) async fn build() -> Result<Self, StageError> {
+    ///
+    /// # Errors
+    /// If a service cannot be had, or the server does not start on it.
+    pub async fn build() -> Result<Self, StageError> {
         let database_url = synchrotron_testkit::postgres().await?.create_database("theatre").await?;
         let nats = NatsServer::start(synchrotron_testkit::NatsOptions::default()).await?;
         let postgres = PgPool::connect(&database_url).await?;
@@ -65,36 +72,66 @@ impl Stage {
             nats: Some(NatsApiSettings::new(nats.url())?),
         };
         let server = Server::start(settings).await?;
-        Ok(Self { postgres, nats, server, folder: tempfile::tempdir()? })
+        Ok(Self { postgres, nats, server, folder: tempfile::tempdir()?, devices: AtomicU32::new(0) })
     }
 
     /// Gives a user a new device, with NATS first and HTTP behind it. It starts offline.
-    pub(crate) async fn device(&self, user: &str) -> Result<Device, StageError> {
-        let database = self.folder.path().join(format!("{user}.db"));
+    ///
+    /// # Errors
+    /// If the database or the network cannot be set up.
+    pub async fn device(&self, user: &str) -> Result<Device, StageError> {
+        self.device_over(user, &[Carrier::Nats, Carrier::Http]).await
+    }
+
+    /// Gives a user a new device with these carriers, preferred first. It starts offline.
+    ///
+    /// # Errors
+    /// If the database or the network cannot be set up.
+    pub async fn device_over(&self, user: &str, carriers: &[Carrier]) -> Result<Device, StageError> {
+        let number = self.devices.fetch_add(1, Ordering::Relaxed);
+        let database = self.folder.path().join(format!("{user}-{number}.db"));
         let client = theatre::app(&database, user).open().await?;
         let token = Arc::new(StaticToken::new(token(user)?));
-        let nats = NatsSettings::new(self.nats.url())?;
-        let nats = NatsNetwork::connect(nats, UserId::new(user)?, client.client_id(), token.clone()).await;
-        let http = HttpNetwork::new(&format!("http://{}", self.server.http_addr()), token)?;
-        let network = Arc::new(Failover::new(vec![Arc::new(nats), Arc::new(http)]));
-        Ok(Device { client, database, network })
+        let mut networks: Vec<Arc<dyn Network>> = Vec::new();
+        for carrier in carriers {
+            let token = Arc::clone(&token);
+            networks.push(match carrier {
+                Carrier::Nats => {
+                    let nats = NatsSettings::new(self.nats.url())?;
+                    Arc::new(NatsNetwork::connect(nats, UserId::new(user)?, client.client_id(), token).await)
+                }
+                _ => Arc::new(HttpNetwork::new(&format!("http://{}", self.server.http_addr()), token)?),
+            });
+        }
+        Ok(Device { client, database, network: Arc::new(Failover::new(networks)) })
     }
 
     /// Stops the server; the services end with the program.
-    pub(crate) async fn strike(self) {
+    pub async fn strike(self) {
         self.server.shutdown().await;
     }
 }
 
 impl Device {
     /// Connects the device, and waits until it has everything.
-    pub(crate) async fn go_online(&self) -> Result<(), StageError> {
-        self.client.go_online(Arc::clone(&self.network));
+    ///
+    /// # Errors
+    /// If the first pass fails.
+    pub async fn go_online(&self) -> Result<(), StageError> {
+        self.connect();
         Ok(self.client.sync_now().await?)
     }
 
+    /// Connects the device, whatever that comes to.
+    pub fn connect(&self) {
+        self.client.go_online(Arc::clone(&self.network));
+    }
+
     /// Waits until this carrier is in use.
-    pub(crate) async fn wait_for_carrier(&self, carrier: Carrier) -> Result<(), StageError> {
+    ///
+    /// # Errors
+    /// If that takes half a minute.
+    pub async fn wait_for_carrier(&self, carrier: Carrier) -> Result<(), StageError> {
         let mut status = self.client.status();
         let arrived = status.wait_for(|status| status.connection.carrier() == Some(carrier));
         tokio::time::timeout(Duration::from_secs(30), arrived).await??;

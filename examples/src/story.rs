@@ -20,7 +20,10 @@ const LATENCY_SAMPLES: usize = 20;
 const SECRET_NOTE: &str = "surprise party for bob behind row B";
 
 /// Plays all scenes.
-pub(crate) async fn play(report: &mut Report) -> Result<(), StageError> {
+///
+/// # Errors
+/// Whatever stops it; claims that do not hold are in the report.
+pub async fn play(report: &mut Report) -> Result<(), StageError> {
     report.tell("A theatre, two people. Alice and Bob each have a device with its own SQLite database.");
     report.tell("Postgres holds the truth and its Row Level Security decides who sees what.");
     let began = Instant::now();

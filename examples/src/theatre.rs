@@ -7,10 +7,10 @@ use synchrotron_core::params;
 use synchrotron_core::store::Durability;
 
 /// The audience of the theatre's members.
-pub(crate) const PROJECT: &str = "project:theatre";
+pub const PROJECT: &str = "project:theatre";
 
 /// The app's tables in Postgres.
-pub(crate) const POSTGRES_SCHEMA: &str = include_str!("theatre.sql");
+pub const POSTGRES_SCHEMA: &str = include_str!("theatre.sql");
 
 /// The app's tables on a device.
 const SCHEMA: &str = "
@@ -24,9 +24,9 @@ const SCHEMA: &str = "
 
 /// Puts seats up for booking.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct OpenSeats {
+pub struct OpenSeats {
     /// The seats' labels, such as `A1`.
-    pub(crate) labels: Vec<String>,
+    pub labels: Vec<String>,
 }
 
 impl Action for OpenSeats {
@@ -43,9 +43,9 @@ impl Action for OpenSeats {
 
 /// Books a free seat for whoever executes it.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct BookSeat {
+pub struct BookSeat {
     /// The seat's label.
-    pub(crate) label: String,
+    pub label: String,
 }
 
 impl Action for BookSeat {
@@ -67,9 +67,9 @@ impl Action for BookSeat {
 
 /// Writes a note that only its author sees.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct WriteNote {
+pub struct WriteNote {
     /// The note's text.
-    pub(crate) body: String,
+    pub body: String,
 }
 
 impl Action for WriteNote {
@@ -85,7 +85,7 @@ impl Action for WriteNote {
 
 /// The app's whole set-up on a device.
 #[must_use]
-pub(crate) fn app(database: &std::path::Path, user: &str) -> ClientBuilder {
+pub fn app(database: &std::path::Path, user: &str) -> ClientBuilder {
     synchrotron_core::client::Client::builder()
         .database(database)
         .user(user)
