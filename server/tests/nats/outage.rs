@@ -119,6 +119,8 @@ async fn what_was_committed_in_an_outage_is_published_after_it() {
     nats.restart().await.expect("started");
     outbox_is_empty(&stack).await;
     // Bob may have come back too late for these: then a slice shows the gap, and the wakeup made bob fetch.
+    is_carried(&bob, true).await;
+    bob.network.session(&SessionRequest { client_id: bob.client_id }).await.expect("after bob's subscriptions");
     commit(&stack, &alice, "after").await;
     let mut last = events.slice().await;
     while last.records[0].rows[0].row_id.as_str() != "after" {
