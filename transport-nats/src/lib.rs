@@ -12,7 +12,7 @@
 //! - A client uses no JetStream API.
 //!
 //! # Not here
-//! Falling back to another carrier ([`synchrotron_core::network::Failover`]); seeing gaps between slices (the client's
+//! Falling back to another carrier (`Failover` of core); seeing gaps between slices (the client's
 //! driver, by their `prev`).
 //!
 //! Tests: laws of subjects beside them; everything else over a real nats-server in the server's `tests/nats.rs`.
