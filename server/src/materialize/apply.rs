@@ -16,22 +16,12 @@ use super::{MaterializeError, Materializer, Numbered};
 use crate::pg::Acting;
 
 impl Materializer<'_> {
-    /// Applies one effect as the user. `has_history` says whether the log knows earlier effects on the row.
-    pub(super) async fn apply(
-        &mut self,
-        record: Numbered<'_>,
-        patch: &Patch,
-        has_history: bool,
-    ) -> Result<(), MaterializeError> {
-        self.run(record, patch, has_history).await.map_err(|error| error.at(patch))
+    /// Applies one effect as the user.
+    pub(super) async fn apply(&mut self, record: Numbered<'_>, patch: &Patch) -> Result<(), MaterializeError> {
+        self.run(record, patch).await.map_err(|error| error.at(patch))
     }
 
-    pub(super) async fn run(
-        &mut self,
-        record: Numbered<'_>,
-        patch: &Patch,
-        has_history: bool,
-    ) -> Result<(), MaterializeError> {
+    pub(super) async fn run(&mut self, record: Numbered<'_>, patch: &Patch) -> Result<(), MaterializeError> {
         let table = self.table(&patch.row_key())?;
         let (row_id, audience_key) = (&patch.row_id, &patch.audience_key);
         self.actor.act_as(Acting::User).await?;
@@ -40,7 +30,7 @@ impl Materializer<'_> {
                 let statement = insert(table, row_id, audience_key, assignments(table, columns));
                 match statement.run(self.actor.conn).await? {
                     Some(audience) => Some(audience),
-                    None => self.replace(table, record, patch, columns, has_history).await?,
+                    None => self.replace(table, record, patch, columns).await?,
                 }
             }
             Effect::Update(columns) => {
@@ -56,16 +46,16 @@ impl Materializer<'_> {
         }
     }
 
-    /// Sets the whole of a row whose id is taken: columns that only earlier effects set go back to their defaults.
+    /// Sets the whole of a row whose id is taken: columns that only other effects set go back to their
+    /// defaults. Others are the database's own and stay.
     async fn replace(
         &mut self,
         table: &Table,
         record: Numbered<'_>,
         patch: &Patch,
         columns: &Columns,
-        has_history: bool,
     ) -> Result<Option<String>, MaterializeError> {
-        let history = if has_history { self.whole_history(&patch.row_key(), record.number).await? } else { Vec::new() };
+        let history = self.whole_history(&patch.row_key(), record.number).await?;
         let named: BTreeSet<&str> = columns_named(&history);
         let reset: Vec<_> = named
             .iter()

@@ -92,7 +92,7 @@ impl Materializer<'_> {
         }
         self.actor.begin_trial().await?;
         for (index, patch) in patches.iter().enumerate().filter(|(_, patch)| judged(patch)) {
-            match self.run(record, patch, true).await {
+            match self.run(record, patch).await {
                 // Whether the values are possible is for the fold to show; the policies were asked before.
                 Err(MaterializeError::Refused(complaint))
                     if complaint.kind == RejectionKind::Constraint && index + 1 == patches.len() => {}

@@ -120,7 +120,7 @@ impl<'a> Materializer<'a> {
             if correction || newest.is_some_and(|newest| newest > record.position) {
                 late.entry(key).or_default().push(patch);
             } else {
-                self.apply(record, patch, newest.is_some()).await?;
+                self.apply(record, patch).await?;
             }
         }
         for (key, patches) in &late {

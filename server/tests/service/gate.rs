@@ -1,10 +1,13 @@
 //! The head gate, alone and with uploads at the same time.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use sqlx_core::executor::Executor;
 use synchrotron_core::model::Cursor;
 use synchrotron_core::wire::Outcome;
 use synchrotron_server::settings::HeadGate;
+use synchrotron_testkit::wait_for;
 use tokio::task::JoinSet;
 
 use crate::fixture::{Device, Theatre, accepted, audience, hold, note, seat};
@@ -77,6 +80,32 @@ async fn two_uploads_at_once_cannot_both_pass() {
     }
 }
 
+/// An action that reads one audience and writes another waits for a writer of the first, and then sees it.
+#[tokio::test]
+async fn a_reader_of_an_audience_does_not_race_its_writer() {
+    let theatre = Theatre::open().await;
+    let (mut alice, mut bob) = (theatre.device("alice"), theatre.device("bob"));
+    alice.sync(vec![alice.action(10, vec![seat("A1")])]).await;
+    bob.catch_up().await;
+    // A writer of project p that has passed the gate and has not committed.
+    let mut writer = theatre.pool.begin().await.expect("begins");
+    writer.execute("SELECT synchrotron.lock_heads(ARRAY['project:p'], ARRAY[]::text[])").await.expect("locks");
+    let record = bob.action(20, vec![note("n", "bob")]);
+    let upload = tokio::spawn(async move { bob.upload(vec![record]).await });
+    let waiting = wait_for("the upload to wait for the writer", Duration::from_secs(10), async || {
+        let waits = theatre.count("pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%gate.lock%' AND datname = current_database()");
+        (waits.await == 1 || upload.is_finished()).then_some(())
+    });
+    waiting.await.expect("waits");
+    let write = "INSERT INTO synchrotron.action_audiences SELECT audience_key, 1000, action_id, gen_random_uuid()
+            FROM synchrotron.action_audiences LIMIT 1;
+        UPDATE synchrotron.audience_heads SET head = 1000 WHERE audience_key = 'project:p'";
+    writer.execute(write).await.expect("writes");
+    writer.commit().await.expect("commits");
+    let outcome = upload.await.expect("no panic");
+    assert_eq!(outcome, Outcome::BehindHead { heads: [(audience("project:p"), Cursor::new(1000))].into() });
+}
+
 /// ING-12: a reader that follows the heads never skips a record that commits later.
 #[tokio::test]
 async fn numbers_become_visible_in_order() {
@@ -98,12 +127,14 @@ async fn numbers_become_visible_in_order() {
     }
     let mut reader = theatre.device("bob");
     let mut seen = Vec::new();
-    while seen.len() < 32 {
-        seen.extend(
-            reader.catch_up().await.into_iter().map(|record| record.record.server_ingest_id.expect("numbered")),
-        );
-        tokio::task::yield_now().await;
-    }
+    let reading = async {
+        while seen.len() < 32 {
+            let records = reader.catch_up().await;
+            seen.extend(records.into_iter().map(|record| record.record.server_ingest_id.expect("numbered")));
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), reading).await.expect("a record was skipped");
     writers.join_all().await;
     assert!(seen.is_sorted(), "{seen:?}");
     assert_eq!(BTreeSet::from_iter(&seen).len(), 32);

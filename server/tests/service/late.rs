@@ -161,10 +161,12 @@ async fn an_insert_of_a_taken_id_sets_the_whole_row() {
     let theatre = Theatre::open().await;
     let mut alice = theatre.device("alice");
     alice.sync(vec![alice.action(10, vec![seat("A1"), hold("A1", Some("alice"))])]).await;
-    let bare = patch("seats", "A1", "project:p", Effect::Insert(columns([("label", Value::Null)])));
-    alice.sync(vec![alice.action(20, vec![bare])]).await;
-    assert_eq!(
-        theatre.scalar("SELECT count(*)::text FROM seats WHERE holder IS NULL AND label IS NULL").await.as_deref(),
-        Some("1")
-    );
+    let bare = || patch("seats", "A1", "project:p", Effect::Insert(columns([("label", Value::Null)])));
+    alice.sync(vec![alice.action(20, vec![bare()])]).await;
+    let emptied = "seats WHERE holder IS NULL AND label IS NULL";
+    assert_eq!(theatre.count(emptied).await, 1);
+    let mut again = bare();
+    again.row_id = hold("A2", None).row_id;
+    alice.sync(vec![alice.action(30, vec![seat("A2"), hold("A2", Some("alice")), again])]).await;
+    assert_eq!(theatre.count(emptied).await, 2);
 }
