@@ -88,11 +88,13 @@ async fn a_call_in_flight_ends_with_the_connection() {
     let Stack { server, nats_url, .. } = stack;
     server.shutdown().await;
     let listener = async_nats::connect(nats_url).await.expect("connects");
-    let mut uploads = listener.subscribe(">").await.expect("subscribes");
-    listener.flush().await.expect("sends");
+    let mut uploads = listener.subscribe("sync.up.>").await.expect("subscribes");
+    // A flush does not wait for the server; what this connection sends comes back only once the subscription is there.
+    listener.publish("sync.up.probe", "".into()).await.expect("sends");
+    tokio::time::timeout(PATIENCE, uploads.next()).await.expect("in time").expect("the probe");
     let killing = async {
         // The upload is on its way when it is seen.
-        uploads.next().await.expect("the upload");
+        tokio::time::timeout(PATIENCE, uploads.next()).await.expect("in time").expect("the upload");
         nats.kill().await.expect("killed");
         Instant::now()
     };
