@@ -9,7 +9,7 @@ use synchrotron_core::wire::{Outcome, SessionRequest};
 use synchrotron_server::auth::Principal;
 use synchrotron_testkit::{NatsOptions, NatsServer, wait_for};
 
-use crate::stack::{Device, PATIENCE, Stack, token};
+use crate::stack::{Device, PATIENCE, Stack, key, token};
 
 /// A NATS server of this test's own; `None` where the only one is given.
 async fn own_nats() -> Option<NatsServer> {
@@ -85,12 +85,13 @@ async fn a_call_in_flight_ends_with_the_connection() {
     let alice = stack.device("alice", &["project:1"]).await;
     let batch = alice.seat("s1", "project:1");
     // Nobody answers: the stream takes the upload, and no server works on it.
-    let Stack { server, nats_url, .. } = stack;
+    let Stack { server, nats_url, subjects, .. } = stack;
     server.shutdown().await;
     let listener = async_nats::connect(nats_url).await.expect("connects");
-    let mut uploads = listener.subscribe("sync.up.>").await.expect("subscribes");
+    let up = subjects.up(Some(&key("project:1")), &alice.user, alice.client_id);
+    let mut uploads = listener.subscribe(up.clone()).await.expect("subscribes");
     // A flush does not wait for the server; what this connection sends comes back only once the subscription is there.
-    listener.publish("sync.up.probe", "".into()).await.expect("sends");
+    listener.publish(up, "probe".into()).await.expect("sends");
     tokio::time::timeout(PATIENCE, uploads.next()).await.expect("in time").expect("the probe");
     let killing = async {
         // The upload is on its way when it is seen.
