@@ -96,6 +96,30 @@ impl SqliteTxn<'_> {
         Ok(patches)
     }
 
+    /// Replaces a record's rows.
+    fn put_rows(&self, id: ActionId, rows: &[Patch]) -> Result<(), StoreError> {
+        let action_id = id.as_uuid().as_bytes();
+        self.transaction
+            .prepare_cached("DELETE FROM action_modified_rows WHERE action_id = ?")?
+            .execute([action_id])?;
+        let mut insert = self.transaction.prepare_cached(
+            "INSERT INTO action_modified_rows (action_id, sequence, table_name, row_id, audience_key, operation, \
+             columns) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        )?;
+        for row in rows {
+            insert.execute(rusqlite::params![
+                action_id,
+                row.sequence,
+                row.table.as_str(),
+                row.row_id.as_str(),
+                row.audience_key.as_str(),
+                row.effect.operation().as_str(),
+                packed_columns(&row.effect),
+            ])?;
+        }
+        Ok(())
+    }
+
     fn logged(&self, sql: &str, from: ReplayKey) -> Result<Option<Logged>, StoreError> {
         let position =
             self.transaction.prepare_cached(sql)?.query_row(bound(from), |row| read_position(row, 0)).optional()?;
@@ -144,11 +168,7 @@ impl LogStore for SqliteTxn<'_> {
                 stored.executed.map(Uuid::into_bytes),
                 stored.faithful,
             ])?;
-        self.put_patch(record.id, &stored.rows)?;
-        self.transaction
-            .prepare_cached("UPDATE action_records SET row_count = ? WHERE id = ?")?
-            .execute((stored.row_count, record.id.as_uuid().as_bytes()))?;
-        Ok(())
+        self.put_rows(record.id, &stored.rows)
     }
 
     fn remove_record(&self, id: ActionId) -> Result<(), StoreError> {
@@ -163,29 +183,11 @@ impl LogStore for SqliteTxn<'_> {
     }
 
     fn put_patch(&self, id: ActionId, rows: &[Patch]) -> Result<(), StoreError> {
-        let action_id = id.as_uuid().as_bytes();
-        self.transaction
-            .prepare_cached("DELETE FROM action_modified_rows WHERE action_id = ?")?
-            .execute([action_id])?;
-        let mut insert = self.transaction.prepare_cached(
-            "INSERT INTO action_modified_rows (action_id, sequence, table_name, row_id, audience_key, operation, \
-             columns) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        )?;
-        for row in rows {
-            insert.execute(rusqlite::params![
-                action_id,
-                row.sequence,
-                row.table.as_str(),
-                row.row_id.as_str(),
-                row.audience_key.as_str(),
-                row.effect.operation().as_str(),
-                packed_columns(&row.effect),
-            ])?;
-        }
+        self.put_rows(id, rows)?;
         let count = i64::try_from(rows.len()).expect("BUG: more rows than memory holds");
         self.transaction
             .prepare_cached("UPDATE action_records SET row_count = ? WHERE id = ?")?
-            .execute((count, action_id))?;
+            .execute((count, id.as_uuid().as_bytes()))?;
         Ok(())
     }
 
