@@ -13,11 +13,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use synchrotron_core::model::{
     ActionArgs, ActionId, ActionRecord, ActionTag, AudienceKey, BatchId, ClientId, Columns, Cursor, Cursors, Effect,
-    Epoch, Hlc, Patch, RecordBody, ReplayKey, RowId, ServerIngestId, SliceTag, TableName, UserId, Value,
+    Epoch, Hlc, Patch, RecordBody, ReplayKey, RowId, RowKey, RowsDigest, ServerIngestId, SliceTag, SnapshotId,
+    TableName, UserId, Value,
 };
 use synchrotron_core::wire::{
-    AudienceHead, Fault, FaultCode, FetchPage, FetchRequest, LogRecord, Outcome, OutcomeMessage, RejectionKind, Reply,
-    Session, SessionRequest, Slice, UploadBatch, UploadRecord, decode, encode,
+    AudienceDigest, AudienceHead, DigestReply, DigestRequest, Fault, FaultCode, FetchPage, FetchRequest, LogRecord,
+    Outcome, OutcomeMessage, RejectionKind, Reply, Session, SessionRequest, Slice, SnapshotAudience, SnapshotChunk,
+    SnapshotHeader, SnapshotPosition, SnapshotRequest, SnapshotRow, UploadBatch, UploadRecord, decode, encode,
 };
 use uuid::Uuid;
 
@@ -146,7 +148,10 @@ fn session() -> Session {
         user_id: UserId::new("alice").expect("a good name"),
         epoch: epoch(),
         server_time_ms: 1_800_000_000_000,
-        audiences: cursors().into_iter().map(|(audience_key, head)| AudienceHead { audience_key, head }).collect(),
+        audiences: cursors()
+            .into_iter()
+            .map(|(audience_key, head)| AudienceHead { audience_key, head, retained: Cursor::new(7) })
+            .collect(),
     }
 }
 
@@ -184,6 +189,48 @@ fn slices() {
 }
 
 #[test]
+fn snapshots() {
+    let position = SnapshotPosition { snapshot_id: SnapshotId::from_uuid(uuid(5)), chunk: 1 };
+    let request = SnapshotRequest {
+        client_id: client_id(),
+        epoch: epoch(),
+        audiences: cursors().into_keys().collect(),
+        ids: vec![action_id()],
+        resume: None,
+    };
+    assert_frozen("snapshot_request", &request);
+    assert_frozen("snapshot_request_resumed", &SnapshotRequest { resume: Some(position), ..request });
+    let floor = ReplayKey { clock: Hlc::at_millis(1_800_000_000_000), client_id: client_id(), action_id: action_id() };
+    let of = |(audience_key, cursor)| SnapshotAudience { audience_key, cursor, floor: Some(floor), rows: 2 };
+    let row = SnapshotRow {
+        table: TableName::new("seats").expect("a good name"),
+        row_id: RowId::new("s1").expect("a good id"),
+        audience_key: audience("project:1"),
+        columns: columns(),
+    };
+    let header = SnapshotHeader {
+        audiences: cursors().into_iter().map(of).collect(),
+        known: BTreeMap::from([(action_id(), ServerIngestId::new(301))]),
+    };
+    let chunk = SnapshotChunk { position, header: Some(header), rows: vec![row.clone()], last: false };
+    assert_frozen("snapshot_chunk", &chunk);
+    assert_frozen("snapshot_reply", &Reply::Ok(SnapshotChunk { header: None, last: true, ..chunk }));
+}
+
+#[test]
+fn digests() {
+    let audiences: Vec<AudienceKey> = cursors().into_keys().collect();
+    let request = DigestRequest { client_id: client_id(), epoch: epoch(), audiences: audiences.clone() };
+    assert_frozen("digest_request", &request);
+    let mut digest = RowsDigest::default();
+    let key = RowKey { table: TableName::new("t").expect("a name"), row_id: RowId::new("r").expect("an id") };
+    digest.add(&key, &columns());
+    let of = |audience| (audience, AudienceDigest { head: Cursor::new(300), rows: 1, digest });
+    let reply = DigestReply { epoch: epoch(), audiences: audiences.into_iter().map(of).collect() };
+    assert_frozen("digest_reply", &Reply::Ok(reply));
+}
+
+#[test]
 fn upload_batches() {
     let record = |body| UploadRecord { id: action_id(), clock: Hlc::at_millis(5), body, rows: every_effect() };
     let batch = UploadBatch {
@@ -206,6 +253,7 @@ fn outcomes() {
             Outcome::Rejected { action: action_id(), kind: RejectionKind::Denied, reason: "not a member".to_owned() },
         ),
         ("clock_ahead", Outcome::ClockAhead { server_time_ms: 1_800_000_000_000, max_ahead_ms: 60_000 }),
+        ("too_old", Outcome::TooOld { oldest_ms: 1_790_000_000_000 }),
         ("epoch_changed", Outcome::EpochChanged { current: epoch() }),
         ("unauthenticated", Outcome::Unauthenticated { reason: "expired".to_owned() }),
         ("retry", Outcome::Retry { after_ms: 250 }),
@@ -240,6 +288,8 @@ fn names_of_reasons() {
         FaultCode::UnsupportedVersion,
         FaultCode::TooLarge,
         FaultCode::EpochChanged,
+        FaultCode::Compacted,
+        FaultCode::SnapshotGone,
         FaultCode::Unavailable,
     ];
     assert_frozen("fault_codes", &codes.to_vec());

@@ -60,7 +60,7 @@ pub(crate) async fn fetch(
     let records = read_log(actor.conn, &page.numbers, &audiences).await?;
     tx.commit().await?;
 
-    let cursors = heads.into_iter().map(|AudienceHead { audience_key, head }| {
+    let cursors = heads.into_iter().map(|AudienceHead { audience_key, head, .. }| {
         let had = request.cursors.get(&audience_key).copied().unwrap_or_default().min(head);
         let reached = if page.more { head.min(Cursor::new(page.last())).max(had) } else { head };
         (audience_key, reached)
@@ -82,9 +82,11 @@ pub(crate) async fn audience_heads(
     .fetch_all(conn)
     .await?;
     let head = |row: &sqlx_postgres::PgRow| {
+        // Nothing is compacted away yet.
+        let retained = Cursor::START;
         let audience_key = AudienceKey::new(row.try_get::<String, _>(0)?);
         let audience_key = audience_key.map_err(|error| sqlx_core::Error::Decode(Box::new(error)))?;
-        Ok(AudienceHead { audience_key, head: Cursor::new(row.try_get(1)?) })
+        Ok(AudienceHead { audience_key, head: Cursor::new(row.try_get(1)?), retained })
     };
     rows.iter().map(head).collect()
 }

@@ -87,6 +87,7 @@ impl<S: Store> Engine<S> {
                 Err(EngineError::EpochChanged { expected: sent.batch.epoch, actual: *current })
             }
             Outcome::ClockAhead { .. }
+            | Outcome::TooOld { .. }
             | Outcome::Unauthenticated { .. }
             | Outcome::Retry { .. }
             | Outcome::Refused(_) => Ok(Concluded::Later),

@@ -150,6 +150,10 @@ uuid_id!(
     /// The server's history. A change means that every cursor is void.
     Epoch
 );
+uuid_id!(
+    /// One snapshot that the server holds for a device.
+    SnapshotId
+);
 text_id!(
     /// The user that a connection proved, never one that a payload names.
     UserId, 256

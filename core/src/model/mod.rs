@@ -3,6 +3,7 @@
 //! Place in the journey: beneath everything. Nothing here reads a clock, a database or the network.
 
 mod cursor;
+mod digest;
 mod hlc;
 mod ids;
 mod patch;
@@ -10,9 +11,11 @@ mod record;
 mod value;
 
 pub use cursor::{Cursor, Cursors, ServerIngestId};
+pub use digest::RowsDigest;
 pub use hlc::Hlc;
 pub use ids::{
-    ActionId, ActionTag, AudienceKey, BatchId, ClientId, Epoch, IdError, RowId, RowKey, SliceTag, TableName, UserId,
+    ActionId, ActionTag, AudienceKey, BatchId, ClientId, Epoch, IdError, RowId, RowKey, SliceTag, SnapshotId,
+    TableName, UserId,
 };
 pub use patch::{Columns, Effect, Operation, Patch};
 pub use record::{ActionArgs, ActionRecord, RecordBody, ReplayKey};

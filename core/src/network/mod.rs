@@ -19,7 +19,10 @@ use futures::stream::BoxStream;
 pub use failover::{Failover, FailoverPauses};
 
 use crate::model::AudienceKey;
-use crate::wire::{Fault, FetchPage, FetchRequest, Outcome, Session, SessionRequest, Slice, UploadBatch, WireError};
+use crate::wire::{
+    DigestReply, DigestRequest, Fault, FetchPage, FetchRequest, Outcome, Session, SessionRequest, Slice, SnapshotChunk,
+    SnapshotRequest, UploadBatch, WireError,
+};
 
 /// Carries messages between one device and the server.
 ///
@@ -37,6 +40,21 @@ pub trait Network: Send + Sync + std::fmt::Debug + 'static {
     /// # Errors
     /// Any error leaves the outcome *unknown*: the batch may or may not be committed. Send the same batch again.
     async fn upload(&self, batch: &UploadBatch) -> Result<Outcome, NetworkError>;
+
+    /// Asks for one chunk of a snapshot; the same chunk again is the same.
+    ///
+    /// # Errors
+    /// [`FaultCode::SnapshotGone`](crate::wire::FaultCode::SnapshotGone): begin another.
+    async fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotChunk, NetworkError> {
+        let _not_served = request;
+        Err(Fault::new(crate::wire::FaultCode::Unavailable, "this network has no snapshots").into())
+    }
+
+    /// Asks for the digests of audiences.
+    async fn digest(&self, request: &DigestRequest) -> Result<DigestReply, NetworkError> {
+        let _not_served = request;
+        Err(Fault::new(crate::wire::FaultCode::Unavailable, "this network has no digests").into())
+    }
 
     /// Live events of these audiences, until the stream is dropped; `None` if this network has no push.
     ///

@@ -34,6 +34,8 @@ pub struct AudienceHead {
     pub audience_key: AudienceKey,
     /// Its newest server_ingest_id.
     pub head: Cursor,
+    /// Records through here are compacted away: a device with a cursor below needs a snapshot.
+    pub retained: Cursor,
 }
 
 /// Asks for what came after these cursors.

@@ -7,6 +7,7 @@ mod bounds;
 mod envelope;
 mod message;
 mod outcome;
+mod snapshot;
 
 pub use bounds::is_one_map;
 pub use envelope::{WIRE_VERSION, WireError, decode, encode};
@@ -14,3 +15,7 @@ pub use message::{
     AudienceHead, FetchPage, FetchRequest, LogRecord, Session, SessionRequest, Slice, UploadBatch, UploadRecord,
 };
 pub use outcome::{Fault, FaultCode, Outcome, OutcomeMessage, RejectionKind, Reply};
+pub use snapshot::{
+    AudienceDigest, DigestReply, DigestRequest, SnapshotAudience, SnapshotChunk, SnapshotHeader, SnapshotPosition,
+    SnapshotRequest, SnapshotRow,
+};

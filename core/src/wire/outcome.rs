@@ -36,6 +36,11 @@ pub enum Outcome {
         /// How far ahead is tolerated, in milliseconds.
         max_ahead_ms: i64,
     },
+    /// A record's clock is before everything that the server still keeps: rebase, with new clocks.
+    TooOld {
+        /// The oldest clock that is taken, in milliseconds since 1970.
+        oldest_ms: i64,
+    },
     /// The batch belongs to another history.
     EpochChanged {
         /// The server's present history.
@@ -148,6 +153,10 @@ pub enum FaultCode {
     TooLarge,
     /// The cursors belong to another history.
     EpochChanged,
+    /// Records after the cursors are compacted away: take a snapshot.
+    Compacted,
+    /// The snapshot is no longer held: begin another.
+    SnapshotGone,
     /// The server cannot serve now; try again.
     Unavailable,
 }

@@ -153,7 +153,7 @@ impl Device {
 }
 
 fn at_start(audience: &str) -> AudienceHead {
-    AudienceHead { audience_key: AudienceKey::new(audience).expect("ok"), head: Cursor::START }
+    AudienceHead { audience_key: AudienceKey::new(audience).expect("ok"), head: Cursor::START, retained: Cursor::START }
 }
 
 /// `operation row {column: value, …}`, so that a test reads like a story.

@@ -100,7 +100,9 @@ async fn upload(State(api): State<Arc<Api>>, request: Request<Body>) -> Response
         | FaultCode::Malformed
         | FaultCode::UnsupportedVersion
         | FaultCode::TooLarge
-        | FaultCode::EpochChanged => Ok(Outcome::Refused(fault)),
+        | FaultCode::EpochChanged
+        | FaultCode::Compacted
+        | FaultCode::SnapshotGone => Ok(Outcome::Refused(fault)),
     });
     match outcome {
         Ok(outcome) => message(outcome_status(&outcome), &Reply::Ok(outcome)),
@@ -240,6 +242,7 @@ const fn fault_status(code: FaultCode) -> StatusCode {
         FaultCode::Malformed | FaultCode::UnsupportedVersion => StatusCode::BAD_REQUEST,
         FaultCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         FaultCode::EpochChanged => StatusCode::CONFLICT,
+        FaultCode::Compacted | FaultCode::SnapshotGone => StatusCode::GONE,
         FaultCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
@@ -248,7 +251,10 @@ const fn fault_status(code: FaultCode) -> StatusCode {
 const fn outcome_status(outcome: &Outcome) -> StatusCode {
     match outcome {
         Outcome::Accepted { .. } => StatusCode::OK,
-        Outcome::BehindHead { .. } | Outcome::EpochChanged { .. } | Outcome::ClockAhead { .. } => StatusCode::CONFLICT,
+        Outcome::BehindHead { .. }
+        | Outcome::EpochChanged { .. }
+        | Outcome::ClockAhead { .. }
+        | Outcome::TooOld { .. } => StatusCode::CONFLICT,
         Outcome::Rejected { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Outcome::Unauthenticated { .. } => StatusCode::UNAUTHORIZED,
         Outcome::Retry { .. } => StatusCode::SERVICE_UNAVAILABLE,

@@ -21,7 +21,10 @@ use futures::stream::BoxStream;
 
 use super::{Carrier, Ingress, Network, NetworkError};
 use crate::model::AudienceKey;
-use crate::wire::{FetchPage, FetchRequest, Outcome, Session, SessionRequest, UploadBatch};
+use crate::wire::{
+    DigestReply, DigestRequest, FetchPage, FetchRequest, Outcome, Session, SessionRequest, SnapshotChunk,
+    SnapshotRequest, UploadBatch,
+};
 use following::Following;
 use health::Health;
 
@@ -143,6 +146,14 @@ impl Network for Failover {
 
     async fn upload(&self, batch: &UploadBatch) -> Result<Outcome, NetworkError> {
         self.call(|network| network.upload(batch)).await
+    }
+
+    async fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotChunk, NetworkError> {
+        self.call(|network| network.snapshot(request)).await
+    }
+
+    async fn digest(&self, request: &DigestRequest) -> Result<DigestReply, NetworkError> {
+        self.call(|network| network.digest(request)).await
     }
 
     /// Events of the first carrier that is up, and of better ones that may be back. The stream outlives every carrier;

@@ -41,6 +41,7 @@ impl Upload<'_> {
             fresh.iter().try_for_each(|record| self.check_clock(record))?;
             fresh.iter().try_for_each(|record| self.check_amended(record, history))?;
             fresh.iter().try_for_each(|record| self.check_audiences(record))?;
+            fresh.iter().try_for_each(|record| self.check_age(record, history))?;
             self.check_gate(history)?;
             let len = history.log().len();
             if let Err(refusal) = fresh.iter().try_for_each(|record| self.append(record, history)) {
@@ -116,6 +117,16 @@ impl Upload<'_> {
         }
         let own = self.batch.records.iter().find(|record| record.id == amends.action_id)?;
         (is_action(&own.body) && self.accepted(own).position() == amends).then_some(&own.rows)
+    }
+
+    /// Nothing is accepted beneath what is compacted away: it could not be folded in any more.
+    fn check_age(&self, record: &UploadRecord, history: &History) -> Result<(), Box<Outcome>> {
+        let position = self.accepted(record).position();
+        let horizon = record.rows.iter().filter_map(|patch| history.horizon(&patch.audience_key)).max();
+        match horizon.filter(|horizon| position < *horizon) {
+            Some(horizon) => Err(Box::new(Outcome::TooOld { oldest_ms: horizon.clock.millis() + 1 })),
+            None => Ok(()),
+        }
     }
 
     fn check_audiences(&self, record: &UploadRecord) -> Result<(), Box<Outcome>> {

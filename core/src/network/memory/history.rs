@@ -59,6 +59,8 @@ pub(super) struct History {
     places: BTreeMap<ReplayKey, Place>,
     touching: BTreeMap<RowKey, BTreeSet<ReplayKey>>,
     rows: BTreeMap<RowKey, MemoryRow>,
+    /// Records through here are compacted away. They stay in the log as if only their fold were left.
+    compacted: Cursor,
 }
 
 impl History {
@@ -83,6 +85,31 @@ impl History {
         let indices = self.by_audience.get(audience).map_or(&[][..], Vec::as_slice);
         let older = indices.partition_point(|index| *index < len);
         indices[..older].last().map_or(Cursor::START, |index| Cursor::through(number(*index)))
+    }
+
+    /// Records of the audience through here are compacted away.
+    pub(super) fn retained(&self, audience: &AudienceKey) -> Cursor {
+        self.head_at(audience, usize::try_from(self.compacted.get()).unwrap_or(usize::MAX))
+    }
+
+    pub(super) fn compact(&mut self, through: Cursor) {
+        self.compacted = self.compacted.max(through.min(Cursor::new(length(&self.log))));
+    }
+
+    /// The greatest position of any record that has rows in the audience.
+    pub(super) fn floor(&self, audience: &AudienceKey) -> Option<ReplayKey> {
+        self.greatest_position(audience, Cursor::new(i64::MAX))
+    }
+
+    /// The same of what is compacted away: nothing is accepted beneath it.
+    pub(super) fn horizon(&self, audience: &AudienceKey) -> Option<ReplayKey> {
+        self.greatest_position(audience, self.compacted)
+    }
+
+    fn greatest_position(&self, audience: &AudienceKey, through: Cursor) -> Option<ReplayKey> {
+        let indices = self.by_audience.get(audience).map_or(&[][..], Vec::as_slice);
+        let old = indices.iter().filter(|index| through.covers(number(**index)));
+        old.map(|index| self.log[*index].record.position()).max()
     }
 
     /// The entries of one audience after a cursor, oldest first.
@@ -118,6 +145,7 @@ impl History {
     /// Forgets everything from log entry `len` on.
     pub(super) fn truncate(&mut self, len: usize) {
         let mut touched = BTreeSet::new();
+        self.compacted = self.compacted.min(Cursor::new(i64::try_from(len).unwrap_or(i64::MAX)));
         for index in (len..self.log.len()).rev() {
             let entry = self.log.pop().expect("BUG: the range ends at the log's end");
             let position = entry.record.position();
@@ -198,6 +226,10 @@ impl History {
             None => self.rows.remove(&row),
         };
     }
+}
+
+fn length(log: &[Entry]) -> i64 {
+    i64::try_from(log.len()).expect("BUG: a log in memory is shorter than i64::MAX")
 }
 
 fn number(index: usize) -> ServerIngestId {

@@ -31,6 +31,7 @@ mod admit;
 mod history;
 mod network;
 mod page;
+mod snapshot;
 mod state;
 
 use std::collections::BTreeMap;
@@ -112,10 +113,31 @@ impl MemoryServer {
 
     /// Begins another history, with an empty log. Users, devices and memberships stay; all devices are woken.
     pub fn begin_epoch(&self, epoch: Epoch) {
+        self.restore(epoch, Cursor::START);
+    }
+
+    /// Begins another history with what was accepted through a number, as after a restored backup. Users, devices and
+    /// memberships stay; all devices are woken.
+    pub fn restore(&self, epoch: Epoch, through: Cursor) {
         let mut state = self.state();
-        state.begin_epoch(epoch);
+        state.restore(epoch, through);
         let users: Vec<_> = state.members.keys().cloned().map(Event::Changed).collect();
         self.announce(users);
+    }
+
+    /// Compacts records through a number away: devices behind it need a snapshot, and nothing is accepted beneath them.
+    pub fn compact(&self, through: Cursor) {
+        self.state().history.compact(through);
+    }
+
+    /// Sets how many rows a chunk of a snapshot holds (500 if not set).
+    pub fn set_snapshot_rows_max(&self, rows_max: usize) {
+        self.state().snapshots.rows_max = rows_max.max(1);
+    }
+
+    /// Forgets the snapshots that devices are taking: their next chunk is gone.
+    pub fn expire_snapshots(&self) {
+        self.state().snapshots.expire();
     }
 
     /// The history that the server has now.

@@ -13,7 +13,10 @@ use tokio::sync::{broadcast, watch};
 use super::MemoryServer;
 use crate::model::{AudienceKey, UserId};
 use crate::network::{Carrier, Ingress, Network, NetworkError};
-use crate::wire::{FetchPage, FetchRequest, Outcome, Session, SessionRequest, Slice, UploadBatch};
+use crate::wire::{
+    DigestReply, DigestRequest, FetchPage, FetchRequest, Outcome, Session, SessionRequest, Slice, SnapshotChunk,
+    SnapshotRequest, UploadBatch,
+};
 
 /// What the server tells everybody; each connection picks what its user may know.
 #[derive(Debug, Clone)]
@@ -96,6 +99,16 @@ impl Network for MemoryNetwork {
     async fn fetch(&self, request: &FetchRequest) -> Result<FetchPage, NetworkError> {
         self.check_online()?;
         Ok(self.link.server.state().fetch(&self.link.user, request)?)
+    }
+
+    async fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotChunk, NetworkError> {
+        self.check_online()?;
+        Ok(self.link.server.state().snapshot(&self.link.user, request)?)
+    }
+
+    async fn digest(&self, request: &DigestRequest) -> Result<DigestReply, NetworkError> {
+        self.check_online()?;
+        Ok(self.link.server.state().digest(&self.link.user, request)?)
     }
 
     async fn upload(&self, batch: &UploadBatch) -> Result<Outcome, NetworkError> {

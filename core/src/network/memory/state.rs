@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::admit::Upload;
 use super::history::History;
 use super::page::{self, PageBounds};
-use crate::model::{AudienceKey, ClientId, Epoch, UserId};
+use super::snapshot::{self, Snapshots};
+use crate::model::{AudienceKey, ClientId, Cursor, Epoch, UserId};
 use crate::wire::{
-    AudienceHead, Fault, FaultCode, FetchPage, FetchRequest, Outcome, Session, SessionRequest, Slice, UploadBatch,
+    AudienceHead, DigestReply, DigestRequest, Fault, FaultCode, FetchPage, FetchRequest, Outcome, Session,
+    SessionRequest, Slice, SnapshotChunk, SnapshotRequest, UploadBatch,
 };
 
 const CLOCK_AHEAD_MAX_MS: i64 = 60_000;
@@ -21,6 +23,7 @@ pub(super) struct State {
     /// A device belongs to the first user that used it.
     owners: BTreeMap<ClientId, UserId>,
     pub(super) history: History,
+    pub(super) snapshots: Snapshots,
 }
 
 impl State {
@@ -33,12 +36,14 @@ impl State {
             members: BTreeMap::new(),
             owners: BTreeMap::new(),
             history: History::default(),
+            snapshots: Snapshots::default(),
         }
     }
 
-    pub(super) fn begin_epoch(&mut self, epoch: Epoch) {
+    pub(super) fn restore(&mut self, epoch: Epoch, through: Cursor) {
         self.epoch = epoch;
-        self.history = History::default();
+        self.history.truncate(usize::try_from(through.get()).unwrap_or(usize::MAX));
+        self.snapshots.expire();
     }
 
     pub(super) fn audiences_of(&self, user: &UserId) -> BTreeSet<AudienceKey> {
@@ -47,7 +52,11 @@ impl State {
 
     pub(super) fn session(&mut self, user: &UserId, request: &SessionRequest) -> Result<Session, Fault> {
         self.own(user, request.client_id)?;
-        let head = |audience_key: AudienceKey| AudienceHead { head: self.history.head(&audience_key), audience_key };
+        let head = |audience_key: AudienceKey| AudienceHead {
+            head: self.history.head(&audience_key),
+            retained: self.history.retained(&audience_key),
+            audience_key,
+        };
         Ok(Session {
             user_id: user.clone(),
             epoch: self.epoch,
@@ -58,11 +67,41 @@ impl State {
 
     pub(super) fn fetch(&mut self, user: &UserId, request: &FetchRequest) -> Result<FetchPage, Fault> {
         self.own(user, request.client_id)?;
-        if request.epoch != self.epoch {
-            let message = format!("the cursors belong to epoch {}, the server is at {}", request.epoch, self.epoch);
-            return Err(Fault::new(FaultCode::EpochChanged, message));
+        self.check_epoch(request.epoch)?;
+        let audiences = self.audiences_of(user);
+        for audience in &audiences {
+            let cursor = request.cursors.get(audience).copied().unwrap_or(Cursor::START);
+            let retained = self.history.retained(audience);
+            if cursor < retained {
+                let message = format!("records of {audience:?} through {retained} are compacted away, cursor {cursor}");
+                return Err(Fault::new(FaultCode::Compacted, message));
+            }
         }
-        Ok(page::page(&self.history, self.epoch, &self.audiences_of(user), &request.cursors, self.page_bounds))
+        Ok(page::page(&self.history, self.epoch, &audiences, &request.cursors, self.page_bounds))
+    }
+
+    pub(super) fn snapshot(&mut self, user: &UserId, request: &SnapshotRequest) -> Result<SnapshotChunk, Fault> {
+        self.own(user, request.client_id)?;
+        self.check_epoch(request.epoch)?;
+        let visible = self.audiences_of(user);
+        self.snapshots.chunk(&self.history, &visible, request)
+    }
+
+    pub(super) fn digest(&mut self, user: &UserId, request: &DigestRequest) -> Result<DigestReply, Fault> {
+        self.own(user, request.client_id)?;
+        self.check_epoch(request.epoch)?;
+        let visible = self.audiences_of(user);
+        let asked = request.audiences.iter().filter(|audience| visible.contains(*audience));
+        let audiences = asked.map(|audience| (audience.clone(), snapshot::digest(&self.history, audience))).collect();
+        Ok(DigestReply { epoch: self.epoch, audiences })
+    }
+
+    fn check_epoch(&self, asked: Epoch) -> Result<(), Fault> {
+        if asked == self.epoch {
+            return Ok(());
+        }
+        let message = format!("the cursors belong to epoch {asked}, the server is at {}", self.epoch);
+        Err(Fault::new(FaultCode::EpochChanged, message))
     }
 
     /// The outcome, and the slices of the commit if there was one.

@@ -21,7 +21,8 @@ pub async fn a_session_names_the_user_and_its_heads(fixture: &impl NetworkFixtur
 
     let head = Cursor::through(numbers[&record.id]);
     let expected = [("project:1", head), ("user:alice", Cursor::START)];
-    let expected = expected.map(|(key, head)| AudienceHead { audience_key: audience(key), head });
+    let expected =
+        expected.map(|(key, head)| AudienceHead { audience_key: audience(key), head, retained: Cursor::START });
     assert_eq!(alice.refresh().await.audiences, expected);
 }
 
