@@ -212,7 +212,7 @@ async fn a_denied_action_is_quarantined_alone_and_what_depended_on_it_too() {
     assert_eq!(within(note.confirmed()).await, Fate::Confirmed, "the rest goes on");
     let quarantined = within(alice.quarantined()).await;
     let kinds: Vec<_> = quarantined.iter().map(|quarantined| (quarantined.id, quarantined.kind)).collect();
-    let expected = [(denied.id, QuarantineKind::RejectedByServer), (dependent.id, QuarantineKind::RejectedOnReplay)];
+    let expected = [(denied.id, QuarantineKind::RejectedOnReplay), (dependent.id, QuarantineKind::RejectedOnReplay)];
     assert_eq!(kinds, expected);
     assert!(alice.query("SELECT * FROM seats", &[]).await.expect("reads").is_empty(), "its rows are gone");
 }

@@ -17,10 +17,10 @@ use uuid::Uuid;
 
 use super::backoff::Backoff;
 use super::{Connection, Shared, SyncError, SyncRequest};
-use crate::engine::{Concluded, EngineError, Received};
+use crate::engine::{Concluded, EngineError, Progress, Received};
 use crate::model::{AudienceKey, BatchId};
 use crate::network::{Ingress, Network, NetworkError};
-use crate::wire::SessionRequest;
+use crate::wire::{Fault, FaultCode, SessionRequest};
 
 /// How soon a change of carrier is noticed. Looking costs no message.
 const CARRIER_LOOK: Duration = Duration::from_millis(250);
@@ -69,7 +69,9 @@ impl Driver {
         let session = self.network.session(&request).await?;
         let audiences: BTreeSet<AudienceKey> =
             session.audiences.iter().map(|audience| audience.audience_key.clone()).collect();
-        self.step(move |engine| engine.begin_session(&session)).await?;
+        let committed = self.step(move |engine| engine.begin_session(&session, now_ms())).await?;
+        self.shared.publish(committed);
+        self.bootstrap().await?;
         let mut ingress = self.subscribe(&audiences).await?;
         let mut look_at = None;
         self.fetch(&audiences).await?;
@@ -132,8 +134,12 @@ impl Driver {
             let same = page.cursors.keys().eq(audiences.iter());
             let committed = self.step(move |engine| engine.integrate_page(page)).await?;
             self.shared.publish(committed);
-            if !more {
-                return Ok(same);
+            if !same {
+                return Ok(false);
+            }
+            // What fell beneath a floor comes by a snapshot, and what came after that by another page.
+            if !more && !self.bootstrap().await? {
+                return Ok(true);
             }
         }
     }
@@ -142,13 +148,14 @@ impl Driver {
     async fn upload(&self, audiences: &BTreeSet<AudienceKey>) -> Result<(), SyncError> {
         let timing = self.shared.timing;
         let mut behind = Backoff::new(timing.retry_first / 4, timing.retry_max);
+        let mut restamped = false;
         loop {
             let batch_id = BatchId::from_uuid(Uuid::now_v7());
             let Some(sent) = self.step(move |engine| engine.next_batch(batch_id)).await? else { return Ok(()) };
             let outcome = self.network.upload(&sent.batch).await?;
             let concluded = {
                 let outcome = outcome.clone();
-                self.step(move |engine| engine.conclude(&sent, &outcome)).await?
+                self.step(move |engine| engine.conclude(&sent, &outcome, now_ms())).await?
             };
             match concluded {
                 Concluded::Settled(committed) => {
@@ -160,9 +167,36 @@ impl Driver {
                     self.fetch(audiences).await?;
                     sleep(behind.next()).await;
                 }
-                Concluded::Later => return Err(SyncError::NotTaken { outcome }),
+                Concluded::Restamped(committed) if !restamped => {
+                    restamped = true;
+                    self.shared.publish(committed);
+                }
+                Concluded::Snapshot => {
+                    self.fetch(audiences).await?;
+                }
+                Concluded::Restamped(_) | Concluded::Later => return Err(SyncError::NotTaken { outcome }),
             }
         }
+    }
+
+    /// Takes snapshots until no audience waits for one; false if none did.
+    async fn bootstrap(&self) -> Result<bool, SyncError> {
+        let mut taken = false;
+        while let Some(request) = self.step(|engine| engine.snapshot_request()).await? {
+            let chunk = match self.network.snapshot(&request).await {
+                Ok(chunk) => chunk,
+                Err(NetworkError::Fault(Fault { code: FaultCode::SnapshotGone, .. })) => {
+                    self.step(|engine| engine.abandon_snapshot()).await?;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if let Progress::Done(committed) = self.step(move |engine| engine.take_chunk(&chunk)).await? {
+                self.shared.publish(committed);
+                taken = true;
+            }
+        }
+        Ok(taken)
     }
 
     async fn pass_done(&mut self) -> Result<(), SyncError> {

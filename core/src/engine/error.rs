@@ -1,5 +1,6 @@
 //! What can stop a step of the engine. Nothing of a failed step is kept.
 
+use super::doctor::Finding;
 use crate::action::ActionError;
 use crate::model::{ActionTag, AudienceKey, Epoch, IdError, UserId};
 use crate::store::StoreError;
@@ -18,13 +19,19 @@ pub enum EngineError {
         /// Whom the server sees.
         actual: UserId,
     },
-    /// The server has another history than the one that the cursors belong to.
+    /// The server has another history than the one that the cursors belong to: a new session recovers.
     #[error("the server's history is {actual}, the cursors belong to {expected}")]
     EpochChanged {
         /// The history known here.
         expected: Epoch,
         /// The server's present one.
         actual: Epoch,
+    },
+    /// The sync tables contradict themselves: the rows must be taken from the server again.
+    #[error("the database is damaged: {finding}")]
+    Damaged {
+        /// What was found.
+        finding: Finding,
     },
     /// A step that needs a session came before the first one.
     #[error("no session has been opened yet")]

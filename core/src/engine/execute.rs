@@ -3,9 +3,9 @@
 //! Place in the journey: first hop. Takes an action, leaves its record, its patch and its undo.
 
 use super::{Committed, Engine, ExecuteError, Limits, fate};
-use crate::action::{Action, Context, Executing, run_caught};
+use crate::action::{Action, ActionError, Context, Executing, run_caught};
 use crate::model::{ActionArgs, ActionId, ActionRecord, ActionTag, Patch, RecordBody};
-use crate::store::{Store, StoreTxn, StoredRecord, UNSENT};
+use crate::store::{Store, StoreError, StoreTxn, StoredRecord, UNSENT};
 
 /// What an execution takes from the outside world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,11 +32,22 @@ impl<S: Store> Engine<S> {
     /// [`ExecuteError`]; nothing of the action stays.
     pub fn execute<A: Action>(&mut self, action: &A, input: ExecuteInput) -> Result<Executed<A::Output>, ExecuteError> {
         let body = self.body(action)?;
+        self.perform(body, input, |ctx| run_caught(action, ctx), |_| Ok(()))
+    }
+
+    /// Runs and records what `body` says, and does something more in the same transaction.
+    pub(super) fn perform<T>(
+        &mut self,
+        body: RecordBody,
+        input: ExecuteInput,
+        run: impl FnOnce(&mut Context<'_>) -> Result<T, ActionError>,
+        also: impl FnOnce(&dyn StoreTxn) -> Result<(), StoreError>,
+    ) -> Result<Executed<T>, ExecuteError> {
         let txn = self.store.begin()?;
         let user_id = txn.user_id()?.expect("BUG: a store is opened for a user");
         let record = ActionRecord {
             id: input.action_id,
-            clock: txn.clock()?.tick(input.now_ms),
+            clock: txn.clock()?.tick(input.now_ms.saturating_add(txn.clock_offset_ms()?)),
             client_id: txn.client_id()?,
             user_id,
             server_ingest_id: None,
@@ -49,7 +60,7 @@ impl<S: Store> Engine<S> {
             clock: record.clock,
         };
         txn.begin_action(record.id)?;
-        let output = run_caught(action, &mut Context::new(txn.as_sql(), &self.tables, executing));
+        let output = run(&mut Context::new(txn.as_sql(), &self.tables, executing));
         txn.end_action();
         let output = output?;
         let rows = txn.captured(record.id)?;
@@ -65,6 +76,7 @@ impl<S: Store> Engine<S> {
             rows,
         })?;
         txn.remember_newest(position, UNSENT)?;
+        also(&*txn)?;
         txn.commit()?;
         Ok(Executed { output, committed })
     }

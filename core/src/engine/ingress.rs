@@ -4,9 +4,10 @@
 //! a slice is taken when it continues its audience, and an action when all its slices that belong here are here.
 
 use super::integrate::Arrivals;
-use super::{Committed, Engine, EngineError};
+use super::session::mark_stale;
+use super::{Committed, Engine, EngineError, doctor};
 use crate::model::{ActionId, AudienceKey, Cursor, Cursors, SliceTag};
-use crate::store::Store;
+use crate::store::{Store, StoreTxn};
 use crate::wire::{FetchPage, FetchRequest, LogRecord, Slice};
 
 /// What became of a slice.
@@ -28,7 +29,7 @@ impl<S: Store> Engine<S> {
     /// # Errors
     /// [`EngineError::EpochChanged`] if it is of another history.
     pub fn receive(&mut self, slice: Slice) -> Result<Received, EngineError> {
-        let (cursors, epoch) = self.read(|txn| Ok((txn.cursors()?, txn.epoch()?)))?;
+        let (cursors, epoch) = self.read(|txn| Ok((live_cursors(txn)?, txn.epoch()?)))?;
         let expected = epoch.ok_or(EngineError::NoSession)?;
         if expected != slice.epoch {
             return Err(EngineError::EpochChanged { expected, actual: slice.epoch });
@@ -50,17 +51,23 @@ impl<S: Store> Engine<S> {
         self.integrate(arrivals).map(Received::Integrated)
     }
 
-    /// What to ask the server for: everything after the cursors.
+    /// What to ask the server for: everything after the cursors. This is where a pass begins, so the sync tables are
+    /// [checked](super::Finding) here.
     ///
     /// # Errors
-    /// [`EngineError::NoSession`] before the first session.
+    /// [`EngineError::NoSession`] before the first session; [`EngineError::Damaged`] if the sync tables contradict
+    /// themselves: every row waits for a snapshot then, and the next [`Self::snapshot_request`] asks for it.
     pub fn fetch_request(&mut self) -> Result<FetchRequest, EngineError> {
-        self.read(|txn| {
-            Ok(FetchRequest {
-                client_id: txn.client_id()?,
-                epoch: txn.epoch()?.ok_or(EngineError::NoSession)?,
-                cursors: txn.cursors()?,
-            })
+        let txn = self.store.begin()?;
+        if let Some(finding) = doctor::quick(&*txn)? {
+            mark_stale(&*txn)?;
+            txn.commit()?;
+            return Err(EngineError::Damaged { finding });
+        }
+        Ok(FetchRequest {
+            client_id: txn.client_id()?,
+            epoch: txn.epoch()?.ok_or(EngineError::NoSession)?,
+            cursors: txn.cursors()?,
         })
     }
 
@@ -91,6 +98,12 @@ impl<S: Store> Engine<S> {
                 || self.waiting.iter().any(|slice| slice.audience_key == *audience && holds(slice, record.record.id))
         })
     }
+}
+
+/// The cursors of the audiences that take live events: those that wait for a snapshot do not.
+fn live_cursors(txn: &dyn StoreTxn) -> Result<Cursors, EngineError> {
+    let audiences = txn.audiences()?.into_iter().filter(|(_, state)| !state.stale);
+    Ok(audiences.map(|(audience, state)| (audience, state.cursor)).collect())
 }
 
 fn holds(slice: &Slice, action: ActionId) -> bool {

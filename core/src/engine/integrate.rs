@@ -7,12 +7,12 @@
 //! - I-06: what lies before the start position is not touched.
 //! - I-07: if nothing is later than what arrives, nothing is rewound.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::replay::Replay;
 use super::{Committed, Engine, EngineError};
-use crate::model::{AudienceKey, Cursors, ReplayKey, ServerIngestId};
-use crate::store::{LogStore, Store, StoreError, StoreTxn, StoredRecord};
+use crate::model::{AudienceKey, Cursors, Patch, ReplayKey, ServerIngestId};
+use crate::store::{AudienceState, LogStore, Store, StoreError, StoreTxn, StoredRecord};
 use crate::wire::LogRecord;
 
 /// Complete actions and corrections, and the cursors that have them all.
@@ -25,20 +25,24 @@ pub(super) struct Arrivals {
 impl<S: Store> Engine<S> {
     pub(super) fn integrate(&mut self, arrivals: Arrivals) -> Result<Committed, EngineError> {
         let txn = self.store.begin()?;
-        let new = new_records(&*txn, arrivals.records)?;
-        // Audiences may be gained by this very page.
-        let mine: BTreeSet<AudienceKey> = txn.cursors()?.into_keys().chain(arrivals.cursors.keys().cloned()).collect();
+        let mut standing =
+            Standing { audiences: txn.audiences()?.into_iter().collect(), fell_beneath: BTreeSet::new() };
+        let Arrived { records, start } = arrived(&*txn, arrivals.records, &mut standing)?;
+        for audience in &standing.fell_beneath {
+            let state = standing.audiences[audience];
+            txn.put_audience(audience, &AudienceState { stale: true, ..state })?;
+        }
         let mut committed = Committed::default();
-        if let Some(start) = new.iter().map(|stored| stored.record.position()).min() {
-            let mut replay = Replay::new(&*txn, &self.registry, &self.tables, mine)?;
+        if let Some(start) = start {
+            let mut replay = Replay::new(&*txn, &self.registry, &self.tables)?;
             replay.rewind_to(start)?;
-            for stored in &new {
+            for stored in &records {
                 txn.put_clock(stored.record.clock)?;
                 txn.put_record(stored)?;
             }
             replay.forward_from(start)?;
             committed = replay.finish();
-            self.generation += 1;
+            txn.next_generation()?;
         }
         for (audience, cursor) in &arrivals.cursors {
             txn.put_cursor(audience, *cursor)?;
@@ -54,33 +58,75 @@ impl<S: Store> Engine<S> {
     }
 }
 
-/// Drops what is here already. A pending action of our own that comes back is accepted, as the server has it.
-fn new_records(txn: &dyn StoreTxn, records: Vec<LogRecord>) -> Result<Vec<StoredRecord>, StoreError> {
-    let mut new = Vec::with_capacity(records.len());
-    for arrived in records {
-        let mut stored = StoredRecord {
-            row_count: arrived.row_count,
-            executed: None,
-            faithful: None,
-            record: arrived.record,
-            rows: arrived.rows,
-        };
-        if let Some(known) = txn.record(stored.record.id)? {
-            let adds = stored.rows.iter().any(|row| !known.rows.iter().any(|have| have.sequence == row.sequence));
-            if known.record.server_ingest_id.is_some() && !adds {
-                continue;
-            }
-            stored.executed = known.executed;
-            if known.record.server_ingest_id.is_some() {
-                stored.rows = merged(known.rows, stored.rows);
-            }
-        }
-        new.push(stored);
-    }
-    Ok(new)
+/// Where this device stands, and which audiences need a snapshot after what arrived.
+struct Standing {
+    audiences: BTreeMap<AudienceKey, AudienceState>,
+    fell_beneath: BTreeSet<AudienceKey>,
 }
 
-fn merged(mut known: Vec<crate::model::Patch>, arrived: Vec<crate::model::Patch>) -> Vec<crate::model::Patch> {
+impl Standing {
+    fn knows(&self, audience: &AudienceKey) -> bool {
+        self.audiences.contains_key(audience)
+    }
+
+    /// Whether a row at this position can be integrated: not if its audience waits for a snapshot, nor beneath its floor,
+    /// which makes it wait for one.
+    fn takes(&mut self, audience: &AudienceKey, position: ReplayKey) -> bool {
+        let Some(state) = self.audiences.get(audience) else { return false };
+        if state.stale {
+            return false;
+        }
+        if state.floor.is_some_and(|floor| position <= floor) {
+            self.fell_beneath.insert(audience.clone());
+            return false;
+        }
+        true
+    }
+}
+
+/// What is new of what arrived, and the first position that it concerns.
+struct Arrived {
+    records: Vec<StoredRecord>,
+    start: Option<ReplayKey>,
+}
+
+/// Drops what is here already, and rows that cannot be integrated. A pending action of our own that comes back is
+/// accepted, as the server has it.
+fn arrived(txn: &dyn StoreTxn, arrived: Vec<LogRecord>, standing: &mut Standing) -> Result<Arrived, StoreError> {
+    let mut records = Vec::with_capacity(arrived.len());
+    let mut start: Option<ReplayKey> = None;
+    for LogRecord { record, row_count, rows, .. } in arrived {
+        let position = record.position();
+        let known = txn.record(record.id)?;
+        // What ran here stays visible here until a snapshot replaces it.
+        let ran_here = known.as_ref().is_some_and(|known| known.record.server_ingest_id.is_none());
+        let mut rows = rows;
+        rows.retain(|row| standing.takes(&row.audience_key, position) || ran_here && standing.knows(&row.audience_key));
+        let mut stored = StoredRecord { row_count, executed: None, faithful: None, record, rows };
+        let mut first = position;
+        match known {
+            Some(known) => {
+                let adds = stored.rows.iter().any(|row| !known.rows.iter().any(|have| have.sequence == row.sequence));
+                if known.record.server_ingest_id.is_some() && !adds {
+                    continue;
+                }
+                stored.executed = known.executed;
+                if known.record.server_ingest_id.is_some() {
+                    stored.rows = merged(known.rows, stored.rows);
+                }
+                // It may have been given another clock since it was sent.
+                first = position.min(known.record.position());
+            }
+            None if stored.rows.is_empty() && row_count > 0 => continue,
+            None => {}
+        }
+        start = Some(start.map_or(first, |start| start.min(first)));
+        records.push(stored);
+    }
+    Ok(Arrived { records, start })
+}
+
+fn merged(mut known: Vec<Patch>, arrived: Vec<Patch>) -> Vec<Patch> {
     known.extend(arrived);
     known.sort_by_key(|row| row.sequence);
     known.dedup_by_key(|row| row.sequence);

@@ -5,7 +5,8 @@
 //!
 //! The journey of an action: [`execute`](Engine::execute) → [`next_batch`](Engine::next_batch) → the server →
 //! [`conclude`](Engine::conclude) on this device, [`receive`](Engine::receive) or
-//! [`integrate_page`](Engine::integrate_page) on the others.
+//! [`integrate_page`](Engine::integrate_page) on the others. Beside it: [`begin_session`](Engine::begin_session),
+//! [snapshots](Engine::snapshot_request), [recovery](Engine::rebase), the [doctor](Engine::check), quarantine and fates.
 //!
 //! # Invariants
 //! - I-01: after every step, the rows are the fold, in replay-key order, of effective patches and of what this device
@@ -15,26 +16,34 @@
 //! - I-04: an own action leaves the log only into quarantine.
 
 mod amend;
+mod doctor;
 mod error;
 mod execute;
 mod fate;
 mod ingress;
 mod integrate;
 mod judge;
+mod quarantine;
 mod replay;
+mod resync;
+mod session;
+mod snapshot;
 mod upload;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use doctor::{Finding, Report};
 pub use error::{EngineError, ExecuteError};
 pub use execute::{ExecuteInput, Executed};
 pub use ingress::Received;
+pub use quarantine::RetryError;
+pub use snapshot::Progress;
 pub use upload::{Concluded, SentBatch};
 
 use crate::action::{Identity, Registry, Table, Tables};
-use crate::model::{ActionId, ClientId, Cursors, RowKey};
-use crate::store::{Fate, Quarantined, Store, StoreTxn};
-use crate::wire::{Session, Slice};
+use crate::model::{ActionId, ClientId, Cursors, RowKey, TableName};
+use crate::store::{Fate, Store, StoreTxn};
+use crate::wire::Slice;
 
 /// Bounds of what the engine makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +67,8 @@ impl Default for Limits {
 pub struct Committed {
     /// The rows that it touched.
     pub rows: BTreeSet<RowKey>,
+    /// Tables of which any row may have changed: a snapshot came, or an audience left.
+    pub tables: BTreeSet<TableName>,
     /// The fates that it decided or changed.
     pub fates: BTreeMap<ActionId, Fate>,
 }
@@ -71,10 +82,10 @@ pub struct Engine<S> {
     limits: Limits,
     /// Slices of actions that have other slices still under way.
     waiting: Vec<Slice>,
-    /// Counts rewrites of history: an outcome counts only for a batch made since the newest one.
-    generation: u64,
-    /// Records that the server holds with other content: fetch once, before anything is given up.
-    disputed: BTreeSet<ActionId>,
+    /// Records that the server holds with other content, and how often it said so.
+    disputed: BTreeMap<ActionId, u32>,
+    /// Pending actions that the server's schema cannot take yet, until the next session.
+    held: BTreeSet<ActionId>,
 }
 
 impl<S: Store> Engine<S> {
@@ -88,29 +99,9 @@ impl<S: Store> Engine<S> {
             tables: Tables::new(tables.iter().map(|table| (table.name().to_owned(), identity(table)))),
             limits,
             waiting: Vec::new(),
-            generation: 0,
-            disputed: BTreeSet::new(),
+            disputed: BTreeMap::new(),
+            held: BTreeSet::new(),
         }
-    }
-
-    /// Takes what a session reply says: who the server sees, its history, the user's audiences.
-    ///
-    /// # Errors
-    /// [`EngineError::ForeignUser`] if the connection proves another user than this database belongs to;
-    /// [`EngineError::EpochChanged`] if the cursors belong to another history.
-    pub fn begin_session(&mut self, session: &Session) -> Result<(), EngineError> {
-        let txn = self.store.begin()?;
-        if let Some(expected) = txn.user_id()?.filter(|user| *user != session.user_id) {
-            return Err(EngineError::ForeignUser { expected, actual: session.user_id.clone() });
-        }
-        if let Some(expected) = txn.epoch()?.filter(|epoch| *epoch != session.epoch) {
-            return Err(EngineError::EpochChanged { expected, actual: session.epoch });
-        }
-        txn.put_session(&session.user_id, session.epoch)?;
-        for audience in &session.audiences {
-            txn.put_cursor(&audience.audience_key, crate::model::Cursor::START)?;
-        }
-        Ok(txn.commit()?)
     }
 
     /// This device.
@@ -135,22 +126,6 @@ impl<S: Store> Engine<S> {
     /// [`EngineError::Store`].
     pub fn pending_count(&mut self) -> Result<u64, EngineError> {
         self.read(|txn| Ok(txn.pending_count()?))
-    }
-
-    /// What became of an action that was executed here; `None` while it is pending.
-    ///
-    /// # Errors
-    /// [`EngineError::Store`].
-    pub fn fate(&mut self, action: ActionId) -> Result<Option<Fate>, EngineError> {
-        self.read(|txn| Ok(txn.fate(action)?))
-    }
-
-    /// Local actions that were taken out of history, oldest first.
-    ///
-    /// # Errors
-    /// [`EngineError::Store`].
-    pub fn quarantined(&mut self) -> Result<Vec<Quarantined>, EngineError> {
-        self.read(|txn| Ok(txn.quarantined()?))
     }
 
     fn read<T>(&mut self, read: impl FnOnce(&dyn StoreTxn) -> Result<T, EngineError>) -> Result<T, EngineError> {

@@ -14,6 +14,8 @@ use crate::store::{Fate, Logged, QuarantineKind, StoreError, StoreTxn, StoredRec
 pub(super) struct Replay<'a> {
     pub(super) txn: &'a dyn StoreTxn,
     pub(super) mine: BTreeSet<AudienceKey>,
+    /// At or beneath the newest floor, rows are not as they were: nothing accepted is run there.
+    floor: Option<ReplayKey>,
     pub(super) client_id: ClientId,
     pub(super) committed: Committed,
     registry: &'a Registry,
@@ -24,14 +26,17 @@ pub(super) struct Replay<'a> {
 pub(super) type Ran = Result<Vec<Patch>, ActionError>;
 
 impl<'a> Replay<'a> {
-    pub(super) fn new(
-        txn: &'a dyn StoreTxn,
-        registry: &'a Registry,
-        tables: &'a Tables,
-        mine: BTreeSet<AudienceKey>,
-    ) -> Result<Self, StoreError> {
+    pub(super) fn new(txn: &'a dyn StoreTxn, registry: &'a Registry, tables: &'a Tables) -> Result<Self, StoreError> {
         let client_id = txn.client_id()?;
-        Ok(Self { txn, registry, tables, mine, client_id, committed: Committed::default() })
+        let audiences = txn.audiences()?;
+        let floor = audiences.iter().filter_map(|(_, state)| state.floor).max();
+        let mine = audiences.into_iter().map(|(audience, _)| audience).collect();
+        Ok(Self { txn, registry, tables, mine, floor, client_id, committed: Committed::default() })
+    }
+
+    /// Whether rows at this position are as they were when the log was first integrated here.
+    pub(super) fn is_above_floors(&self, position: ReplayKey) -> bool {
+        self.floor.is_none_or(|floor| position > floor)
     }
 
     pub(super) fn finish(self) -> Committed {
@@ -107,7 +112,8 @@ impl<'a> Replay<'a> {
         let id = logged.position.action_id;
         let mut effect = accepted.effective.clone();
         let mut own_reason = None;
-        let ran = match logged.action.as_ref().filter(|action| action.is_whole()) {
+        let on_its_rows = self.is_above_floors(logged.position);
+        let ran = match logged.action.as_ref().filter(|action| on_its_rows && action.is_whole()) {
             Some(action) => self.try_run(action, &accepted)?.map(|ran| (action, ran)),
             None => None,
         };
@@ -133,7 +139,7 @@ impl<'a> Replay<'a> {
         self.committed.rows.extend(effect.iter().map(Patch::row_key));
         if let Some(action) = logged.action.as_ref().filter(|action| action.record.client_id == self.client_id) {
             let reason = own_reason.or_else(|| accepted.newest_reason());
-            self.decide(action, fate::of_accepted(action, &effect, reason.as_ref()))?;
+            self.decide_accepted(action, &effect, reason.as_ref())?;
         }
         Ok(if amended.is_some() { UNSENT } else { newest })
     }
@@ -190,11 +196,27 @@ impl<'a> Replay<'a> {
         Ok(if self.txn.is_refused(amended.record.record.id)? { None } else { Some(amended) })
     }
 
+    /// Decides the fate of an accepted own action from its present effect, as far as that is visible here.
+    pub(super) fn decide_accepted(
+        &mut self,
+        action: &StoredRecord,
+        effect: &[Patch],
+        reason: Option<&String>,
+    ) -> Result<(), StoreError> {
+        if action.is_whole() {
+            self.decide(action, fate::of_accepted(action, effect, reason))
+        } else if self.txn.fate(action.record.id)?.is_none() {
+            self.decide(action, Fate::Confirmed)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Decides a fate, and reports it if it is new.
     pub(super) fn decide(&mut self, action: &StoredRecord, fate: Fate) -> Result<(), StoreError> {
         let id = action.record.id;
         if self.txn.fate(id)?.as_ref() != Some(&fate) {
-            self.txn.put_fate(id, &fate)?;
+            self.txn.put_fate(id, action.record.clock, &fate)?;
             self.committed.fates.insert(id, fate);
         }
         Ok(())

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use super::integrate::newest_of;
 use super::replay::Replay;
-use super::{Committed, Engine, EngineError, fate};
-use crate::model::{ActionId, ActionRecord, BatchId, Patch, RecordBody, ReplayKey, ServerIngestId};
+use super::{Committed, Engine, EngineError, Limits};
+use crate::model::{ActionId, ActionRecord, BatchId, Patch, RecordBody, ReplayKey, RowKey, ServerIngestId};
 use crate::store::{QuarantineKind, Store, StoreError, StoreTxn, StoredRecord, UNSENT};
 use crate::wire::{Outcome, RejectionKind, UploadBatch, UploadRecord};
 
@@ -18,16 +18,20 @@ use crate::wire::{Outcome, RejectionKind, UploadBatch, UploadRecord};
 pub struct SentBatch {
     /// What is sent.
     pub batch: UploadBatch,
-    generation: u64,
+    generation: i64,
 }
 
 /// What an outcome led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Concluded {
-    /// Accepted, or one record was taken out: more may be ready to go.
+    /// Accepted, or one record was taken out or set aside: more may be ready to go.
     Settled(Committed),
+    /// Records got new clocks: make a new batch.
+    Restamped(Committed),
     /// Fetch and integrate, then make a new batch.
     Fetch,
+    /// Rows are stale: take a snapshot, then make a new batch.
+    Snapshot,
     /// Not now. The outcome says why.
     Later,
 }
@@ -38,59 +42,76 @@ pub(super) fn encoded_size(record: &ActionRecord, rows: &[Patch]) -> usize {
 }
 
 impl<S: Store> Engine<S> {
-    /// The next batch of pending work in the one order, bounded in bytes and count; `None` if nothing is pending.
+    /// The next batch of pending work in the one order, bounded in bytes and count; `None` if nothing can go now: nothing
+    /// is pending, what is waits for the server's schema, or rows wait for a snapshot.
     ///
     /// # Errors
     /// [`EngineError::NoSession`] before the first session.
     pub fn next_batch(&mut self, batch_id: BatchId) -> Result<Option<SentBatch>, EngineError> {
         let limits = self.limits;
-        let generation = self.generation;
-        self.read(|txn| {
-            let mut records = Vec::new();
-            let mut bytes = 0;
-            for stored in txn.unsent(limits.batch_records_max)? {
-                bytes += encoded_size(&stored.record, &stored.rows);
-                if bytes > limits.batch_bytes_max && !records.is_empty() {
-                    break;
-                }
-                let ActionRecord { id, clock, body, .. } = stored.record;
-                records.push(UploadRecord { id, clock, body, rows: stored.rows });
-            }
-            if records.is_empty() {
-                return Ok(None);
-            }
-            let epoch = txn.epoch()?.ok_or(EngineError::NoSession)?;
-            let batch = UploadBatch { batch_id, client_id: txn.client_id()?, epoch, basis: txn.cursors()?, records };
-            Ok(Some(SentBatch { batch, generation }))
-        })
+        let held = &self.held;
+        let txn = self.store.begin()?;
+        if txn.audiences()?.iter().any(|(_, state)| state.stale) {
+            return Ok(None);
+        }
+        let records = ready(&*txn, held, limits)?;
+        if records.is_empty() {
+            return Ok(None);
+        }
+        let epoch = txn.epoch()?.ok_or(EngineError::NoSession)?;
+        let batch = UploadBatch { batch_id, client_id: txn.client_id()?, epoch, basis: txn.cursors()?, records };
+        Ok(Some(SentBatch { batch, generation: txn.generation()? }))
     }
 
     /// Takes the outcome of a batch.
     ///
     /// # Errors
     /// [`EngineError::EpochChanged`] if the server has another history; [`EngineError::Store`].
-    pub fn conclude(&mut self, sent: &SentBatch, outcome: &Outcome) -> Result<Concluded, EngineError> {
+    pub fn conclude(&mut self, sent: &SentBatch, outcome: &Outcome, now_ms: i64) -> Result<Concluded, EngineError> {
         match outcome {
-            Outcome::Accepted { .. } | Outcome::Rejected { .. } if sent.generation != self.generation => {
+            Outcome::Accepted { .. } | Outcome::Rejected { .. } | Outcome::ClockAhead { .. }
+                if sent.generation != self.read(|txn| Ok(txn.generation()?))? =>
+            {
                 Ok(Concluded::Fetch)
             }
             Outcome::Accepted { ids } => {
                 let accepted: Vec<_> = ids.iter().map(|(id, number)| (*id, *number)).collect();
                 self.accepted(&accepted).map(Concluded::Settled)
             }
-            Outcome::Rejected { action, kind: RejectionKind::DuplicateId, .. } if self.disputed.insert(*action) => {
-                Ok(Concluded::Fetch)
+            Outcome::Rejected { action, kind: RejectionKind::DuplicateId, reason } => self.duplicate(*action, reason),
+            // The server's schema is older than the app's: nothing is wrong with the action.
+            Outcome::Rejected { action, kind: RejectionKind::UnknownTable | RejectionKind::UnknownColumn, .. } => {
+                self.held.insert(*action);
+                Ok(Concluded::Settled(Committed::default()))
             }
             Outcome::Rejected { action, kind: _, reason } => self.rejected(*action, reason).map(Concluded::Settled),
             Outcome::BehindHead { .. } => Ok(Concluded::Fetch),
+            Outcome::ClockAhead { server_time_ms, .. } => {
+                self.restamp_ahead(*server_time_ms, now_ms).map(Concluded::Restamped)
+            }
+            Outcome::TooOld { .. } => self.rebase().map(|()| Concluded::Snapshot),
             Outcome::EpochChanged { current } => {
                 Err(EngineError::EpochChanged { expected: sent.batch.epoch, actual: *current })
             }
-            Outcome::ClockAhead { .. }
-            | Outcome::TooOld { .. }
-            | Outcome::Unauthenticated { .. }
-            | Outcome::Retry { .. }
-            | Outcome::Refused(_) => Ok(Concluded::Later),
+            Outcome::Unauthenticated { .. } | Outcome::Retry { .. } | Outcome::Refused(_) => Ok(Concluded::Later),
+        }
+    }
+
+    /// How many pending actions wait for the server's schema, as far as this session has met them.
+    #[must_use]
+    pub fn held_count(&self) -> usize {
+        self.held.len()
+    }
+
+    /// The server holds this id with other content. If it is ours after all (sent with an older clock, its answer lost), a
+    /// fetch brings it, or else a snapshot knows it; only then is it given up.
+    fn duplicate(&mut self, id: ActionId, reason: &str) -> Result<Concluded, EngineError> {
+        let tries = self.disputed.entry(id).or_default();
+        *tries += 1;
+        match *tries {
+            1 => Ok(Concluded::Fetch),
+            2 => self.rebase().map(|()| Concluded::Snapshot),
+            _ => self.rejected(id, reason).map(Concluded::Settled),
         }
     }
 
@@ -105,12 +126,11 @@ impl<S: Store> Engine<S> {
             }
         }
         let Some(first) = first else { return Ok(Committed::default()) };
-        let mine: BTreeSet<_> = txn.cursors()?.into_keys().collect();
-        let mut replay = Replay::new(&*txn, &self.registry, &self.tables, mine)?;
+        let mut replay = Replay::new(&*txn, &self.registry, &self.tables)?;
         if !replay.confirm_in_place(first)? {
             replay.rewind_to(first)?;
             replay.forward_from(first)?;
-            self.generation += 1;
+            txn.next_generation()?;
         }
         let committed = replay.finish();
         txn.commit()?;
@@ -123,8 +143,7 @@ impl<S: Store> Engine<S> {
         let Some(stored) = txn.record(id)?.filter(|stored| stored.record.server_ingest_id.is_none()) else {
             return Ok(Committed::default());
         };
-        let mine: BTreeSet<_> = txn.cursors()?.into_keys().collect();
-        let mut replay = Replay::new(&*txn, &self.registry, &self.tables, mine)?;
+        let mut replay = Replay::new(&*txn, &self.registry, &self.tables)?;
         let position = stored.record.position();
         replay.rewind_to(position)?;
         match stored.record.body {
@@ -135,9 +154,36 @@ impl<S: Store> Engine<S> {
         }
         replay.forward_from(position)?;
         let committed = replay.finish();
+        txn.next_generation()?;
         txn.commit()?;
-        self.generation += 1;
         Ok(committed)
+    }
+}
+
+/// Unsent records that may go, in the one order. One that is held stays, and so does a later one that touches a row of it.
+fn ready(txn: &dyn StoreTxn, held: &BTreeSet<ActionId>, limits: Limits) -> Result<Vec<UploadRecord>, StoreError> {
+    let mut records = Vec::new();
+    let mut bytes = 0;
+    let mut after = None;
+    let mut staying: BTreeSet<RowKey> = BTreeSet::new();
+    loop {
+        let unsent = txn.unsent(after, limits.batch_records_max)?;
+        let Some(last) = unsent.last() else { return Ok(records) };
+        after = Some((last.record.position(), last.record.id));
+        for stored in unsent {
+            let touched = || stored.rows.iter().map(Patch::row_key);
+            if held.contains(&stored.record.id) || touched().any(|row| staying.contains(&row)) {
+                staying.extend(touched());
+                continue;
+            }
+            bytes += encoded_size(&stored.record, &stored.rows);
+            let full = bytes > limits.batch_bytes_max || records.len() == limits.batch_records_max;
+            if full && !records.is_empty() {
+                return Ok(records);
+            }
+            let ActionRecord { id, clock, body, .. } = stored.record;
+            records.push(UploadRecord { id, clock, body, rows: stored.rows });
+        }
     }
 }
 
@@ -147,7 +193,7 @@ impl Replay<'_> {
     /// It does where nothing but this device's own actions lies at or after `first`: they ran on exactly these rows, and
     /// everything beneath them had arrived before.
     fn confirm_in_place(&mut self, first: ReplayKey) -> Result<bool, StoreError> {
-        if !only_own_from(self.txn, first, self.client_id)? {
+        if !self.is_above_floors(first) || !only_own_from(self.txn, first, self.client_id)? {
             return Ok(false);
         }
         let mut newest = self.txn.newest_before(first)?;
@@ -155,7 +201,7 @@ impl Replay<'_> {
         while let Some(logged) = next {
             let action = logged.action.as_ref().expect("BUG: only own actions lie here");
             if action.record.server_ingest_id.is_some() {
-                self.decide(action, fate::of_accepted(action, &action.rows, None))?;
+                self.decide_accepted(action, &action.rows, None)?;
             }
             newest = newest.max(newest_of(std::iter::once(action.record.server_ingest_id)));
             self.txn.remember_newest(logged.position, newest)?;

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::StoreError;
-use crate::model::{ActionId, ActionRecord, Patch, ReplayKey, ServerIngestId};
+use crate::model::{ActionId, ActionRecord, ClientId, Patch, ReplayKey, ServerIngestId};
 
 /// A record as the log keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +68,20 @@ pub trait LogStore {
     /// The first position before `before` where something arrived after `number`, or is not sent yet.
     fn first_later_than(&self, number: ServerIngestId, before: ReplayKey) -> Result<Option<ReplayKey>, StoreError>;
 
-    /// Records that are not accepted yet, in the one order, at most `limit`.
-    fn unsent(&self, limit: usize) -> Result<Vec<StoredRecord>, StoreError>;
+    /// Records that are not accepted yet after `after` (a position, and an id at it), in the one order, at most `limit`.
+    fn unsent(&self, after: Option<(ReplayKey, ActionId)>, limit: usize) -> Result<Vec<StoredRecord>, StoreError>;
+    /// The first position of a record that is not accepted yet.
+    fn first_unsent(&self) -> Result<Option<ReplayKey>, StoreError>;
+    /// The first position of all.
+    fn first_position(&self) -> Result<Option<ReplayKey>, StoreError>;
+    /// The last position before another.
+    fn position_before(&self, position: ReplayKey) -> Result<Option<ReplayKey>, StoreError>;
+    /// The last position of an accepted record.
+    fn last_accepted(&self) -> Result<Option<ReplayKey>, StoreError>;
+    /// The last position of all.
+    fn last_position(&self) -> Result<Option<ReplayKey>, StoreError>;
+    /// Accepted actions of this device are pending again. Costs the whole log: for a server that lost its history only.
+    fn reopen(&self, client_id: ClientId) -> Result<(), StoreError>;
     /// How many actions are not accepted yet, corrections aside.
     fn pending_count(&self) -> Result<u64, StoreError>;
     /// Forgets the unsent corrections at or after `from`.

@@ -3,19 +3,23 @@
 //! Place in the journey: beneath the engine. One transaction holds everything that one step changes; dropping a
 //! [`StoreTxn`] undoes it all. [`SqliteStore`] is the implementation.
 
+mod audience;
 mod error;
+mod fate;
 mod log;
 mod row;
 mod rows;
 mod sqlite;
 mod status;
 
+pub use audience::{AudienceState, AudienceStore, Staged};
 pub use error::{SqlError, StoreError};
+pub use fate::{Fate, FateStore, Fated, QuarantineKind, Quarantined, QuarantinedAction};
 pub use log::{LogStore, Logged, StoredRecord, UNSENT};
 pub use row::Row;
 pub use rows::{RowStore, Sql};
 pub use sqlite::{Durability, Reader, SqliteSettings, SqliteStore};
-pub use status::{Fate, QuarantineKind, Quarantined, StatusStore};
+pub use status::StatusStore;
 
 /// A local database that can hold one writer at a time.
 pub trait Store: Send {
@@ -27,7 +31,7 @@ pub trait Store: Send {
 }
 
 /// One write transaction: all of it is kept by `commit`, none of it if it is dropped.
-pub trait StoreTxn: RowStore + LogStore + StatusStore {
+pub trait StoreTxn: RowStore + LogStore + AudienceStore + StatusStore + FateStore {
     /// Keeps everything.
     ///
     /// # Errors

@@ -41,6 +41,13 @@ pub trait RowStore {
     /// Whether any effect of `action` is applied.
     fn has_effects(&self, action: ActionId) -> Result<bool, StoreError>;
 
+    /// The action that has the newest undo.
+    fn newest_undone(&self) -> Result<Option<ActionId>, StoreError>;
+    /// The action that has the oldest undo.
+    fn oldest_undone(&self) -> Result<Option<ActionId>, StoreError>;
+    /// What the database itself finds wrong with its file.
+    fn check_file(&self) -> Result<Vec<String>, StoreError>;
+
     /// Undoes every captured effect from the first of `action` on, newest first; returns the rows that it touched.
     fn rewind(&self, action: ActionId) -> Result<Vec<RowKey>, StoreError>;
 }

@@ -112,13 +112,19 @@ impl Device {
     }
 
     pub(crate) fn begin_session(&mut self) {
+        let had = self.engine.cursors().expect("reads");
+        let at = |audience: &str| {
+            let audience_key = AudienceKey::new(audience).expect("ok");
+            let head = had.get(&audience_key).copied().unwrap_or(Cursor::START);
+            AudienceHead { audience_key, head, retained: Cursor::START }
+        };
         let session = Session {
             user_id: UserId::new("alice").expect("ok"),
             epoch: Epoch::from_uuid(Uuid::from_u128(0xe)),
             server_time_ms: NOW,
-            audiences: ["p", "user:alice", ODD_AUDIENCE].map(at_start).into(),
+            audiences: ["p", "user:alice", ODD_AUDIENCE].map(at).into(),
         };
-        self.engine.begin_session(&session).expect("same user, same epoch");
+        self.engine.begin_session(&session, NOW).expect("same user, same epoch");
     }
 
     /// What would be uploaded now.
@@ -150,10 +156,6 @@ impl Device {
             _ => unreachable!("count(*) is an integer"),
         }
     }
-}
-
-fn at_start(audience: &str) -> AudienceHead {
-    AudienceHead { audience_key: AudienceKey::new(audience).expect("ok"), head: Cursor::START, retained: Cursor::START }
 }
 
 /// `operation row {column: value, …}`, so that a test reads like a story.

@@ -80,7 +80,7 @@ impl Device {
         };
         let request = SessionRequest { client_id: device.engine.client_id().expect("reads") };
         let session = device.runtime.block_on(device.network.session(&request)).expect("a session");
-        device.engine.begin_session(&session).expect("begins");
+        device.engine.begin_session(&session, session.server_time_ms).expect("begins");
         device
     }
 
@@ -118,9 +118,11 @@ impl Device {
                 "{} may upload what it may execute: {outcome:?}",
                 self.user
             );
-            match self.engine.conclude(&sent, &outcome).expect("concludes") {
+            match self.engine.conclude(&sent, &outcome, SERVER_NOW).expect("concludes") {
                 Concluded::Settled(_) => {}
-                Concluded::Fetch | Concluded::Later => return Synced::Behind,
+                Concluded::Fetch | Concluded::Snapshot | Concluded::Restamped(_) | Concluded::Later => {
+                    return Synced::Behind;
+                }
             }
         }
         self.fetch();

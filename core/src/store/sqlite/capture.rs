@@ -79,6 +79,11 @@ impl Capture {
         self.state().tables.get(name).cloned()
     }
 
+    /// All tracked tables, by name.
+    pub(super) fn tables(&self) -> Vec<Arc<TrackedTable>> {
+        self.state().tables.values().cloned().collect()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // The state is a plain value: a panic between its changes leaves nothing half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

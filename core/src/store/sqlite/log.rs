@@ -133,7 +133,7 @@ impl SqliteTxn<'_> {
         Ok(Some(Logged { position, action: actions.pop(), corrections }))
     }
 
-    fn first_position(&self, sql: &str, params: impl Params) -> Result<Option<ReplayKey>, StoreError> {
+    fn position(&self, sql: &str, params: impl Params) -> Result<Option<ReplayKey>, StoreError> {
         Ok(self.transaction.prepare_cached(sql)?.query_row(params, |row| read_position(row, 0)).optional()?)
     }
 }
@@ -249,14 +249,14 @@ impl LogStore for SqliteTxn<'_> {
 
     fn first_later_than(&self, number: ServerIngestId, before: ReplayKey) -> Result<Option<ReplayKey>, StoreError> {
         let (clock, client_id, action_id) = bound(before);
-        let arrived = self.first_position(
+        let arrived = self.position(
             "SELECT position_clock, position_client_id, position_action_id FROM action_records \
              INDEXED BY action_records_by_arrival WHERE server_ingest_id > ? \
              AND (position_clock, position_client_id, position_action_id) < (?, ?, ?) \
              ORDER BY position_clock, position_client_id, position_action_id LIMIT 1",
             (number.get(), clock, client_id, action_id),
         )?;
-        let unsent = self.first_position(
+        let unsent = self.position(
             "SELECT position_clock, position_client_id, position_action_id FROM action_records \
              WHERE server_ingest_id IS NULL \
              AND (position_clock, position_client_id, position_action_id) < (?, ?, ?) \
@@ -266,13 +266,75 @@ impl LogStore for SqliteTxn<'_> {
         Ok(arrived.into_iter().chain(unsent).min())
     }
 
-    fn unsent(&self, limit: usize) -> Result<Vec<StoredRecord>, StoreError> {
+    fn unsent(&self, after: Option<(ReplayKey, ActionId)>, limit: usize) -> Result<Vec<StoredRecord>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(UNSENT);
+        let Some((position, id)) = after else {
+            return self.records_where(
+                "WHERE server_ingest_id IS NULL \
+                 ORDER BY position_clock, position_client_id, position_action_id, id LIMIT ?",
+                [limit],
+            );
+        };
+        let (clock, client_id, action_id) = bound(position);
         self.records_where(
             "WHERE server_ingest_id IS NULL \
+             AND (position_clock, position_client_id, position_action_id, id) > (?, ?, ?, ?) \
              ORDER BY position_clock, position_client_id, position_action_id, id LIMIT ?",
-            [limit],
+            (clock, client_id, action_id, id.as_uuid().as_bytes(), limit),
         )
+    }
+
+    fn first_unsent(&self) -> Result<Option<ReplayKey>, StoreError> {
+        self.position(
+            "SELECT position_clock, position_client_id, position_action_id FROM action_records \
+             WHERE server_ingest_id IS NULL \
+             ORDER BY position_clock, position_client_id, position_action_id LIMIT 1",
+            [],
+        )
+    }
+
+    fn first_position(&self) -> Result<Option<ReplayKey>, StoreError> {
+        self.position(
+            "SELECT position_clock, position_client_id, position_action_id FROM action_records \
+             ORDER BY position_clock, position_client_id, position_action_id LIMIT 1",
+            [],
+        )
+    }
+
+    fn position_before(&self, position: ReplayKey) -> Result<Option<ReplayKey>, StoreError> {
+        self.position(
+            "SELECT position_clock, position_client_id, position_action_id FROM action_records \
+             WHERE (position_clock, position_client_id, position_action_id) < (?, ?, ?) \
+             ORDER BY position_clock DESC, position_client_id DESC, position_action_id DESC LIMIT 1",
+            bound(position),
+        )
+    }
+
+    fn last_accepted(&self) -> Result<Option<ReplayKey>, StoreError> {
+        self.position(
+            "SELECT position_clock, position_client_id, position_action_id FROM action_records \
+             INDEXED BY action_records_by_position WHERE server_ingest_id IS NOT NULL \
+             ORDER BY position_clock DESC, position_client_id DESC, position_action_id DESC LIMIT 1",
+            [],
+        )
+    }
+
+    fn last_position(&self) -> Result<Option<ReplayKey>, StoreError> {
+        self.position(
+            "SELECT position_clock, position_client_id, position_action_id FROM action_records \
+             ORDER BY position_clock DESC, position_client_id DESC, position_action_id DESC LIMIT 1",
+            [],
+        )
+    }
+
+    fn reopen(&self, client_id: ClientId) -> Result<(), StoreError> {
+        self.transaction
+            .prepare_cached(
+                "UPDATE action_records SET server_ingest_id = NULL, faithful = NULL \
+                 WHERE client_id = ? AND tag IS NOT NULL",
+            )?
+            .execute([client_id.as_uuid().as_bytes()])?;
+        Ok(())
     }
 
     fn pending_count(&self) -> Result<u64, StoreError> {

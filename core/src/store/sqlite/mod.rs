@@ -3,8 +3,10 @@
 //! Place in the journey: beneath the engine. WAL lets readers go on while the writer works. The file refuses writers
 //! that are not this library: capture triggers call functions that only our connections have.
 
+mod audience;
 mod capture;
 mod codec;
+mod fate;
 mod log;
 #[cfg(test)]
 mod plans;
@@ -25,7 +27,7 @@ use super::{Sql, Store, StoreError, StoreTxn};
 use crate::action::Table;
 use crate::model::{ClientId, UserId};
 
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 const SCHEMA: &str = include_str!("schema.sql");
 /// More distinct statements than an app's actions and the engine together have.
 const STATEMENT_CACHE: usize = 256;

@@ -1,6 +1,6 @@
 //! Application rows on SQLite: an action's statements, patches, undo.
 
-use rusqlite::{CachedStatement, params_from_iter};
+use rusqlite::{CachedStatement, OptionalExtension, params_from_iter};
 
 use super::SqliteTxn;
 use super::capture::Mode;
@@ -44,7 +44,7 @@ impl SqliteTxn<'_> {
         self.capture.table(key.table.as_str()).ok_or_else(|| StoreError::UntrackedTable { row: key.clone() })
     }
 
-    fn apply(&self, key: &RowKey, audience: &AudienceKey, effect: &Effect) -> Result<(), StoreError> {
+    pub(super) fn apply(&self, key: &RowKey, audience: &AudienceKey, effect: &Effect) -> Result<(), StoreError> {
         let table = self.tracked(key)?;
         for column in effect.columns().into_iter().flat_map(Columns::keys) {
             if !table.columns.contains_key(column) {
@@ -111,6 +111,11 @@ impl SqliteTxn<'_> {
             });
         }
         Ok(captured)
+    }
+
+    fn undone(&self, sql: &str) -> Result<Option<ActionId>, StoreError> {
+        let id: Option<[u8; 16]> = self.transaction.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
+        Ok(id.map(|id| ActionId::from_uuid(uuid::Uuid::from_bytes(id))))
     }
 
     /// The effect that takes a captured one back.
@@ -187,6 +192,20 @@ impl RowStore for SqliteTxn<'_> {
         let mut statement =
             self.transaction.prepare_cached("SELECT EXISTS (SELECT 1 FROM local_undo WHERE action_id = ?)")?;
         Ok(statement.query_row([action.as_uuid().as_bytes()], |row| row.get(0))?)
+    }
+
+    fn newest_undone(&self) -> Result<Option<ActionId>, StoreError> {
+        self.undone("SELECT action_id FROM local_undo WHERE seq = (SELECT max(seq) FROM local_undo)")
+    }
+
+    fn oldest_undone(&self) -> Result<Option<ActionId>, StoreError> {
+        self.undone("SELECT action_id FROM local_undo WHERE seq = (SELECT min(seq) FROM local_undo)")
+    }
+
+    fn check_file(&self) -> Result<Vec<String>, StoreError> {
+        let mut statement = self.transaction.prepare("PRAGMA integrity_check(20)")?;
+        let found = statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+        Ok(found.into_iter().filter(|line| line != "ok").collect())
     }
 
     fn rewind(&self, action: ActionId) -> Result<Vec<RowKey>, StoreError> {

@@ -6,13 +6,31 @@ CREATE TABLE client_sync_status (
     client_id      BLOB    NOT NULL,           -- this device
     user_id        TEXT,                       -- whose data this is
     epoch          BLOB,                       -- the server's history that the cursors belong to
-    clock          INTEGER NOT NULL DEFAULT 0  -- newest HLC made or seen
+    clock          INTEGER NOT NULL DEFAULT 0, -- newest HLC made or seen
+    clock_offset   INTEGER NOT NULL DEFAULT 0, -- what to add to the wall clock to have the server's, in milliseconds
+    generation     INTEGER NOT NULL DEFAULT 0  -- counts rewrites of history
 ) STRICT;
 
 CREATE TABLE client_audiences (
     audience_key TEXT    PRIMARY KEY,
-    cursor       INTEGER NOT NULL              -- everything through this server_ingest_id is applied
+    cursor       INTEGER NOT NULL,             -- everything through this server_ingest_id is applied
+    stale        INTEGER NOT NULL DEFAULT 0,   -- its rows must be taken from a snapshot
+    floor        BLOB                          -- ReplayKey of the snapshot's newest position; NULL: the whole log is here
 ) STRICT, WITHOUT ROWID;
+
+-- A snapshot that is being taken; it replaces rows only when it is whole.
+CREATE TABLE local_snapshot (
+    one         INTEGER PRIMARY KEY CHECK (one = 1),
+    snapshot_id BLOB    NOT NULL,
+    header      BLOB    NOT NULL,
+    chunks      INTEGER NOT NULL,              -- how many are here
+    rows_done   INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE local_snapshot_chunks (
+    chunk INTEGER PRIMARY KEY,
+    rows  BLOB NOT NULL
+) STRICT;
 
 CREATE TABLE action_records (
     id                 BLOB    PRIMARY KEY,
@@ -63,9 +81,11 @@ CREATE INDEX local_undo_by_action ON local_undo (action_id, seq);
 
 CREATE TABLE local_fates (
     action_id BLOB PRIMARY KEY,
+    clock     INTEGER NOT NULL,                -- when the action was executed
     fate      TEXT NOT NULL,
     reason    TEXT
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX local_fates_by_age ON local_fates (clock, action_id);
 
 CREATE TABLE local_quarantined_actions (
     id      BLOB    PRIMARY KEY,
@@ -73,7 +93,8 @@ CREATE TABLE local_quarantined_actions (
     tag     TEXT    NOT NULL,
     args    BLOB    NOT NULL,
     kind    TEXT    NOT NULL,
-    reason  TEXT    NOT NULL
+    reason  TEXT    NOT NULL,
+    patches BLOB    NOT NULL                   -- what it did when it last ran
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE local_refused_corrections (

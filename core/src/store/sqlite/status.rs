@@ -1,17 +1,10 @@
-//! Status, fates and quarantine on SQLite.
+//! Status on SQLite.
 
-use rusqlite::OptionalExtension;
 use uuid::Uuid;
 
 use super::SqliteTxn;
-use crate::model::{ActionId, ActionTag, AudienceKey, ClientId, Cursor, Cursors, Epoch, Hlc, UserId};
-use crate::store::{Fate, QuarantineKind, Quarantined, StatusStore, StoreError};
-
-const CONFIRMED: &str = "confirmed";
-const CHANGED: &str = "changed";
-const REJECTED: &str = "rejected";
-const BY_SERVER: &str = "rejected_by_server";
-const ON_REPLAY: &str = "rejected_on_replay";
+use crate::model::{AudienceKey, ClientId, Cursor, Cursors, Epoch, Hlc, UserId};
+use crate::store::{StatusStore, StoreError};
 
 fn damaged(what: &'static str) -> StoreError {
     StoreError::Damaged { what }
@@ -21,11 +14,20 @@ impl SqliteTxn<'_> {
     fn status<T: rusqlite::types::FromSql>(&self, sql: &str) -> Result<T, StoreError> {
         Ok(self.transaction.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
     }
+
+    fn put_status(&self, sql: &str, params: impl rusqlite::Params) -> Result<(), StoreError> {
+        self.transaction.prepare_cached(sql)?.execute(params)?;
+        Ok(())
+    }
 }
 
 impl StatusStore for SqliteTxn<'_> {
     fn client_id(&self) -> Result<ClientId, StoreError> {
         self.status("SELECT client_id FROM client_sync_status").map(|id| ClientId::from_uuid(Uuid::from_bytes(id)))
+    }
+
+    fn put_client_id(&self, client_id: ClientId) -> Result<(), StoreError> {
+        self.put_status("UPDATE client_sync_status SET client_id = ?", [client_id.as_uuid().as_bytes()])
     }
 
     fn user_id(&self) -> Result<Option<UserId>, StoreError> {
@@ -39,10 +41,8 @@ impl StatusStore for SqliteTxn<'_> {
     }
 
     fn put_session(&self, user: &UserId, epoch: Epoch) -> Result<(), StoreError> {
-        self.transaction
-            .prepare_cached("UPDATE client_sync_status SET user_id = ?, epoch = ?")?
-            .execute((user.as_str(), epoch.as_uuid().as_bytes()))?;
-        Ok(())
+        let session = (user.as_str(), epoch.as_uuid().as_bytes());
+        self.put_status("UPDATE client_sync_status SET user_id = ?, epoch = ?", session)
     }
 
     fn clock(&self) -> Result<Hlc, StoreError> {
@@ -50,10 +50,27 @@ impl StatusStore for SqliteTxn<'_> {
     }
 
     fn put_clock(&self, clock: Hlc) -> Result<(), StoreError> {
-        self.transaction
-            .prepare_cached("UPDATE client_sync_status SET clock = max(clock, ?)")?
-            .execute([clock.packed()])?;
-        Ok(())
+        self.put_status("UPDATE client_sync_status SET clock = max(clock, ?)", [clock.packed()])
+    }
+
+    fn reset_clock(&self, clock: Hlc) -> Result<(), StoreError> {
+        self.put_status("UPDATE client_sync_status SET clock = ?", [clock.packed()])
+    }
+
+    fn clock_offset_ms(&self) -> Result<i64, StoreError> {
+        self.status("SELECT clock_offset FROM client_sync_status")
+    }
+
+    fn put_clock_offset_ms(&self, offset_ms: i64) -> Result<(), StoreError> {
+        self.put_status("UPDATE client_sync_status SET clock_offset = ?", [offset_ms])
+    }
+
+    fn generation(&self) -> Result<i64, StoreError> {
+        self.status("SELECT generation FROM client_sync_status")
+    }
+
+    fn next_generation(&self) -> Result<(), StoreError> {
+        self.put_status("UPDATE client_sync_status SET generation = generation + 1", [])
     }
 
     fn cursors(&self) -> Result<Cursors, StoreError> {
@@ -69,88 +86,7 @@ impl StatusStore for SqliteTxn<'_> {
     }
 
     fn put_cursor(&self, audience: &AudienceKey, cursor: Cursor) -> Result<(), StoreError> {
-        self.transaction
-            .prepare_cached(
-                "INSERT INTO client_audiences (audience_key, cursor) VALUES (?, ?) \
-                 ON CONFLICT (audience_key) DO UPDATE SET cursor = max(cursor, excluded.cursor)",
-            )?
-            .execute((audience.as_str(), cursor.get()))?;
-        Ok(())
-    }
-
-    fn fate(&self, action: ActionId) -> Result<Option<Fate>, StoreError> {
-        let stored: Option<(String, Option<String>)> = self
-            .transaction
-            .prepare_cached("SELECT fate, reason FROM local_fates WHERE action_id = ?")?
-            .query_row([action.as_uuid().as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
-        stored
-            .map(|(fate, reason)| match fate.as_str() {
-                CONFIRMED => Ok(Fate::Confirmed),
-                CHANGED => Ok(Fate::Changed { reason }),
-                REJECTED => Ok(Fate::Rejected { reason: reason.unwrap_or_default() }),
-                _ => Err(damaged("local_fates.fate")),
-            })
-            .transpose()
-    }
-
-    fn put_fate(&self, action: ActionId, fate: &Fate) -> Result<(), StoreError> {
-        let (name, reason) = match fate {
-            Fate::Confirmed => (CONFIRMED, None),
-            Fate::Changed { reason } => (CHANGED, reason.as_deref()),
-            Fate::Rejected { reason } => (REJECTED, Some(reason.as_str())),
-        };
-        self.transaction
-            .prepare_cached("INSERT OR REPLACE INTO local_fates (action_id, fate, reason) VALUES (?, ?, ?)")?
-            .execute((action.as_uuid().as_bytes(), name, reason))?;
-        Ok(())
-    }
-
-    fn quarantine(&self, action: ActionId, kind: QuarantineKind, reason: &str) -> Result<(), StoreError> {
-        let kind = match kind {
-            QuarantineKind::RejectedByServer => BY_SERVER,
-            QuarantineKind::RejectedOnReplay => ON_REPLAY,
-        };
-        self.transaction
-            .prepare_cached(
-                "INSERT OR IGNORE INTO local_quarantined_actions (id, clock, tag, args, kind, reason) \
-                 SELECT id, clock, tag, args, ?, ? FROM action_records WHERE id = ?",
-            )?
-            .execute((kind, reason, action.as_uuid().as_bytes()))?;
-        Ok(())
-    }
-
-    fn quarantined(&self) -> Result<Vec<Quarantined>, StoreError> {
-        let mut statement = self
-            .transaction
-            .prepare_cached("SELECT id, tag, kind, reason FROM local_quarantined_actions ORDER BY clock, id")?;
-        let mut rows = statement.query([])?;
-        let mut quarantined = Vec::new();
-        while let Some(row) = rows.next()? {
-            quarantined.push(Quarantined {
-                id: ActionId::from_uuid(Uuid::from_bytes(row.get(0)?)),
-                tag: ActionTag::new(row.get::<_, String>(1)?).map_err(|_| damaged("local_quarantined_actions.tag"))?,
-                kind: match row.get::<_, String>(2)?.as_str() {
-                    BY_SERVER => QuarantineKind::RejectedByServer,
-                    ON_REPLAY => QuarantineKind::RejectedOnReplay,
-                    _ => return Err(damaged("local_quarantined_actions.kind")),
-                },
-                reason: row.get(3)?,
-            });
-        }
-        Ok(quarantined)
-    }
-
-    fn refuse_correction(&self, id: ActionId) -> Result<(), StoreError> {
-        self.transaction
-            .prepare_cached("INSERT OR IGNORE INTO local_refused_corrections (id) VALUES (?)")?
-            .execute([id.as_uuid().as_bytes()])?;
-        Ok(())
-    }
-
-    fn is_refused(&self, id: ActionId) -> Result<bool, StoreError> {
-        let mut statement =
-            self.transaction.prepare_cached("SELECT EXISTS (SELECT 1 FROM local_refused_corrections WHERE id = ?)")?;
-        Ok(statement.query_row([id.as_uuid().as_bytes()], |row| row.get(0))?)
+        let moved = (cursor.get(), audience.as_str());
+        self.put_status("UPDATE client_audiences SET cursor = max(cursor, ?) WHERE audience_key = ?", moved)
     }
 }
