@@ -53,13 +53,11 @@ pub enum ActionError {
         /// The identity columns that the app configured.
         columns: Vec<String>,
     },
-    /// The arguments are not what this action's code reads.
-    #[error("arguments do not fit {tag}: {detail}")]
+    /// The stored arguments do not read as those of this action.
+    #[error("the arguments do not read as those of {tag}")]
     Arguments {
         /// The action's tag.
         tag: String,
-        /// The decoder's words.
-        detail: String,
     },
     /// The action's code panicked.
     #[error("{tag} panicked")]

@@ -7,6 +7,7 @@ mod context;
 mod error;
 mod identity;
 mod registry;
+mod upcast;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

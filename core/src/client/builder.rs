@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, broadcast, watch};
 use uuid::Uuid;
 
@@ -51,6 +53,7 @@ pub struct ClientBuilder {
     durability: Durability,
     limits: Limits,
     timing: Timing,
+    check_purity: bool,
 }
 
 impl Default for ClientBuilder {
@@ -64,6 +67,7 @@ impl Default for ClientBuilder {
             durability: Durability::default(),
             limits: Limits::default(),
             timing: Timing::default(),
+            check_purity: false,
         }
     }
 }
@@ -101,6 +105,24 @@ impl ClientBuilder {
         self
     }
 
+    /// Actions of a retired tag run as those of the tag that took its place; see [`Registry::upcast`].
+    #[must_use]
+    pub fn upcast<Old, New>(mut self, from: &str, to: &str, map: fn(Old) -> New) -> Self
+    where
+        Old: DeserializeOwned + 'static,
+        New: Serialize + 'static,
+    {
+        self.registry = self.registry.and_then(|mut registry| registry.upcast(from, to, map).map(|()| registry));
+        self
+    }
+
+    /// For development: runs each executed action twice and refuses one that does not do the same both times, with
+    /// [`ExecuteError::Impure`](crate::engine::ExecuteError::Impure). Off by default.
+    #[must_use]
+    pub fn check_purity(self, check_purity: bool) -> Self {
+        Self { check_purity, ..self }
+    }
+
     /// What a power cut may take; [`Durability::Full`] by default.
     #[must_use]
     pub fn durability(self, durability: Durability) -> Self {
@@ -133,6 +155,7 @@ impl ClientBuilder {
         let user_id = UserId::new(self.user.ok_or(OpenError::Missing { what: "user(…)" })?)?;
         let path = self.database.ok_or(OpenError::Missing { what: "database(…)" })?;
         let registry = self.registry?;
+        registry.check()?;
         let mut store = SqliteStore::open(&SqliteSettings {
             path: path.clone(),
             schema: self.schema,
@@ -147,6 +170,7 @@ impl ClientBuilder {
             return Err(OpenError::ForeignUser { expected, actual: user_id });
         }
         let mut engine = Engine::new(store, registry, &self.tables, self.limits);
+        engine.check_purity(self.check_purity);
         let status =
             Status { pending: engine.pending_count()?, quarantined: engine.quarantined()?.len(), ..Status::default() };
         let shared = Shared {

@@ -1,5 +1,6 @@
 //! What can stop a step of the engine. Nothing of a failed step is kept.
 
+use super::Impurity;
 use super::doctor::Finding;
 use crate::action::ActionError;
 use crate::model::{ActionTag, AudienceKey, Epoch, IdError, UserId};
@@ -69,6 +70,14 @@ pub enum ExecuteError {
         max: usize,
         /// Its encoded size.
         actual: usize,
+    },
+    /// The action did different things in two runs on the same rows; asked for by the purity check.
+    #[error("{tag} is not deterministic: {difference}")]
+    Impure {
+        /// The action's tag.
+        tag: ActionTag,
+        /// Where the runs differ.
+        difference: Impurity,
     },
     /// The action writes a row of an audience that the user is not in.
     #[error("the user is not in audience {audience}")]

@@ -2,7 +2,7 @@
 //!
 //! Place in the journey: first hop. Takes an action, leaves its record, its patch and its undo.
 
-use super::{Committed, Engine, ExecuteError, Limits, fate};
+use super::{Committed, Engine, ExecuteError, Limits, fate, purity};
 use crate::action::{Action, ActionError, Context, Executing, run_caught};
 use crate::model::{ActionArgs, ActionId, ActionRecord, ActionTag, Patch, RecordBody};
 use crate::store::{Store, StoreError, StoreTxn, StoredRecord, UNSENT};
@@ -40,7 +40,7 @@ impl<S: Store> Engine<S> {
         &mut self,
         body: RecordBody,
         input: ExecuteInput,
-        run: impl FnOnce(&mut Context<'_>) -> Result<T, ActionError>,
+        run: impl Fn(&mut Context<'_>) -> Result<T, ActionError>,
         also: impl FnOnce(&dyn StoreTxn) -> Result<(), StoreError>,
     ) -> Result<Executed<T>, ExecuteError> {
         let txn = self.store.begin()?;
@@ -59,11 +59,17 @@ impl<S: Store> Engine<S> {
             user_id: record.user_id.clone(),
             clock: record.clock,
         };
-        txn.begin_action(record.id)?;
-        let output = run(&mut Context::new(txn.as_sql(), &self.tables, executing));
-        txn.end_action();
-        let output = output?;
-        let rows = txn.captured(record.id)?;
+        let run = || -> Result<purity::Tried<T>, StoreError> {
+            txn.begin_action(record.id)?;
+            let output = run(&mut Context::new(txn.as_sql(), &self.tables, executing.clone()));
+            txn.end_action();
+            Ok(match output {
+                Ok(output) => Ok((output, txn.captured(record.id)?)),
+                Err(error) => Err(error),
+            })
+        };
+        let ran = if self.check_purity { purity::run_twice(&*txn, &record, run)? } else { run()? };
+        let (output, rows) = ran?;
         check(&*txn, &self.limits, &record, &rows)?;
         let committed = Committed { rows: rows.iter().map(Patch::row_key).collect(), ..Committed::default() };
         let position = record.position();
@@ -83,7 +89,7 @@ impl<S: Store> Engine<S> {
 
     fn body<A: Action>(&self, action: &A) -> Result<RecordBody, ExecuteError> {
         let tag = ActionTag::new(A::TAG)?;
-        if !self.registry.knows(&tag) {
+        if !self.registry.is_action(&tag) {
             return Err(ExecuteError::Unregistered { tag });
         }
         match rmp_serde::to_vec_named(action).ok().and_then(ActionArgs::from_encoded) {

@@ -23,6 +23,7 @@ mod fate;
 mod ingress;
 mod integrate;
 mod judge;
+mod purity;
 mod quarantine;
 mod replay;
 mod resync;
@@ -36,6 +37,7 @@ pub use doctor::{Finding, Report};
 pub use error::{EngineError, ExecuteError};
 pub use execute::{ExecuteInput, Executed};
 pub use ingress::Received;
+pub use purity::{Differs, Impurity, RowDifference};
 pub use quarantine::RetryError;
 pub use snapshot::Progress;
 pub use upload::{Concluded, SentBatch};
@@ -86,6 +88,8 @@ pub struct Engine<S> {
     disputed: BTreeMap<ActionId, u32>,
     /// Pending actions that the server's schema cannot take yet, until the next session.
     held: BTreeSet<ActionId>,
+    /// Whether `execute` runs actions twice, to find impure ones.
+    check_purity: bool,
 }
 
 impl<S: Store> Engine<S> {
@@ -101,7 +105,13 @@ impl<S: Store> Engine<S> {
             waiting: Vec::new(),
             disputed: BTreeMap::new(),
             held: BTreeSet::new(),
+            check_purity: false,
         }
+    }
+
+    /// For development: whether `execute` runs each action twice, and refuses one that does not do the same both times.
+    pub fn check_purity(&mut self, check: bool) {
+        self.check_purity = check;
     }
 
     /// This device.

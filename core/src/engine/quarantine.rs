@@ -1,6 +1,7 @@
 //! Quarantine and fates, for the app: what was taken out of history, and what became of the rest.
 
 use super::{Committed, Engine, EngineError, ExecuteError, ExecuteInput};
+use crate::action::{ActionError, Context};
 use crate::model::{ActionId, ActionTag, Hlc, RecordBody};
 use crate::store::{Fate, Fated, Quarantined, QuarantinedAction, Store};
 
@@ -70,10 +71,16 @@ impl<S: Store> Engine<S> {
         let found = self.read(|txn| Ok(txn.inspect_quarantined(action)?)).map_err(into_execute)?;
         let QuarantinedAction { quarantined: Quarantined { tag, .. }, args, .. } =
             found.ok_or(RetryError::NotThere { action })?;
-        let run = self.registry.find(&tag).ok_or_else(|| RetryError::UnknownTag { tag: tag.clone() })?;
-        let body = RecordBody::Action { tag, args: args.clone() };
-        let executed =
-            self.perform(body, input, |ctx| run(&args, ctx), |txn| txn.discard_quarantined(action).map(drop))?;
+        if !self.registry.knows(&tag) {
+            return Err(RetryError::UnknownTag { tag });
+        }
+        let body = RecordBody::Action { tag: tag.clone(), args: args.clone() };
+        let registry = self.registry.clone();
+        let run = |ctx: &mut Context<'_>| {
+            let unreadable = || Err(ActionError::Arguments { tag: tag.to_string() });
+            registry.run(&tag, &args, ctx).unwrap_or_else(unreadable)
+        };
+        let executed = self.perform(body, input, run, |txn| txn.discard_quarantined(action).map(drop))?;
         Ok(executed.committed)
     }
 

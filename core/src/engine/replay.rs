@@ -160,10 +160,13 @@ impl<'a> Replay<'a> {
         Ok(Some(Outcome { did, failure: ran.err() }))
     }
 
-    /// Runs a stored action in the present transaction; `None` if this version of the app does not know its tag.
+    /// Runs a stored action in the present transaction; `None` if this version of the app does not know its tag, or does
+    /// not read its arguments.
     pub(super) fn run(&self, stored: &StoredRecord) -> Result<Option<Ran>, StoreError> {
         let RecordBody::Action { tag, args } = &stored.record.body else { return Ok(None) };
-        let Some(run) = self.registry.find(tag) else { return Ok(None) };
+        if !self.registry.knows(tag) {
+            return Ok(None);
+        }
         let executing = Executing {
             action_id: stored.record.id,
             client_id: stored.record.client_id,
@@ -171,12 +174,13 @@ impl<'a> Replay<'a> {
             clock: stored.record.clock,
         };
         self.txn.begin_action(stored.record.id)?;
-        let ran = run(args, &mut Context::new(self.txn.as_sql(), self.tables, executing));
+        let ran = self.registry.run(tag, args, &mut Context::new(self.txn.as_sql(), self.tables, executing));
         self.txn.end_action();
-        Ok(Some(match ran {
-            Ok(()) => Ok(self.txn.captured(stored.record.id)?),
-            Err(error) => Err(error),
-        }))
+        Ok(match ran {
+            Some(Ok(())) => Some(Ok(self.txn.captured(stored.record.id)?)),
+            Some(Err(error)) => Some(Err(error)),
+            None => None,
+        })
     }
 
     fn amend(

@@ -4,4 +4,7 @@ mod capture;
 mod execute;
 mod guard;
 mod integrate;
+mod purity;
 mod support;
+mod upcast;
+mod versions;
