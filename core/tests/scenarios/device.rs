@@ -8,13 +8,13 @@ use futures::FutureExt;
 use futures::stream::{BoxStream, StreamExt};
 use synchrotron_core::action::{Action, Table};
 use synchrotron_core::engine::{
-    Committed, Concluded, Engine, EngineError, ExecuteError, ExecuteInput, Limits, SentBatch,
+    Committed, Concluded, Engine, EngineError, ExecuteError, ExecuteInput, Limits, Progress, SentBatch,
 };
 use synchrotron_core::model::{ActionId, BatchId, ClientId, UserId};
 use synchrotron_core::network::memory::MemoryNetwork;
 use synchrotron_core::network::{Ingress, Network, NetworkError};
 use synchrotron_core::store::{Durability, Fate, Quarantined, SqliteSettings, SqliteStore};
-use synchrotron_core::wire::{FetchPage, Outcome, SessionRequest, Slice, UploadRecord};
+use synchrotron_core::wire::{Fault, FaultCode, FetchPage, Outcome, SessionRequest, Slice, UploadRecord};
 use uuid::Uuid;
 
 use crate::actions::{RUNNING_ON, registry};
@@ -124,22 +124,47 @@ impl Device {
 
     /// Executes an action.
     pub(crate) fn try_run<A: Action>(&mut self, action: &A) -> Result<ActionId, ExecuteError> {
-        let now_ms = self.clock.fetch_add(1, Ordering::SeqCst) + 1 + self.skew_ms;
+        self.clock.fetch_add(1, Ordering::SeqCst);
+        let now_ms = self.now_ms();
         let action_id = ActionId::from_uuid(self.fresh());
         self.engine().execute(action, ExecuteInput { action_id, now_ms })?;
         self.executed.push(action_id);
         Ok(action_id)
     }
 
+    /// What this device's wall clock shows.
+    fn now_ms(&self) -> i64 {
+        self.clock.load(Ordering::SeqCst) + self.skew_ms
+    }
+
     /// Asks the server who this is and what it may see.
     pub(crate) fn begin_session(&mut self) -> Result<Committed, Trouble> {
         let request = SessionRequest { client_id: self.engine().client_id().expect("reads") };
         let session = now(self.network.session(&request))?;
-        self.engine().begin_session(&session)?;
-        Ok(Committed::default())
+        let now_ms = self.now_ms();
+        Ok(self.engine().begin_session(&session, now_ms)?)
     }
 
-    /// Session, fetch, upload, fetch: everything that a sync pass does.
+    /// Takes snapshots until no audience needs one.
+    pub(crate) fn snapshot(&mut self) -> Result<Committed, Trouble> {
+        let mut all = Committed::default();
+        while let Some(request) = self.engine().snapshot_request()? {
+            match now(self.network.snapshot(&request)) {
+                Ok(chunk) => {
+                    if let Progress::Done(committed) = self.engine().take_chunk(&chunk)? {
+                        merge(&mut all, committed);
+                    }
+                }
+                Err(NetworkError::Fault(Fault { code: FaultCode::SnapshotGone, .. })) => {
+                    self.engine().abandon_snapshot()?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Session, snapshots, fetch, upload, fetch: everything that a sync pass does.
     pub(crate) fn sync(&mut self) -> Committed {
         self.try_sync().unwrap_or_else(|trouble| panic!("{} cannot sync: {trouble}", self.name))
     }
@@ -153,22 +178,28 @@ impl Device {
                 return Ok(all);
             };
             let outcome = self.send(&sent)?;
-            match self.engine().conclude(&sent, &outcome)? {
-                Concluded::Settled(committed) => merge(&mut all, committed),
-                Concluded::Fetch => merge(&mut all, self.fetch()?),
+            match self.conclude(&sent, &outcome)? {
+                Concluded::Settled(committed) | Concluded::Restamped(committed) => merge(&mut all, committed),
+                Concluded::Fetch | Concluded::Snapshot => merge(&mut all, self.fetch()?),
                 Concluded::Later => return Err(Trouble::Later(outcome)),
             }
         }
         Err(Trouble::StillBehind)
     }
 
-    /// Fetches and integrates until nothing more follows.
+    pub(crate) fn conclude(&mut self, sent: &SentBatch, outcome: &Outcome) -> Result<Concluded, EngineError> {
+        let now_ms = self.now_ms();
+        self.engine().conclude(sent, outcome, now_ms)
+    }
+
+    /// Takes snapshots where they are needed, fetches and integrates until nothing more follows.
     pub(crate) fn fetch(&mut self) -> Result<Committed, Trouble> {
-        let mut all = Committed::default();
+        let mut all = self.snapshot()?;
         loop {
             let page = self.page()?;
             let more = page.more;
             merge(&mut all, self.engine().integrate_page(page)?);
+            merge(&mut all, self.snapshot()?);
             if !more {
                 return Ok(all);
             }
@@ -243,5 +274,6 @@ fn now<T>(answer: impl Future<Output = T>) -> T {
 
 fn merge(all: &mut Committed, more: Committed) {
     all.rows.extend(more.rows);
+    all.tables.extend(more.tables);
     all.fates.extend(more.fates);
 }

@@ -23,7 +23,7 @@ fn hg_01_hg_05_an_upload_behind_the_head_is_refused_with_the_heads() {
     let sent = a.batch().expect("pending");
     let Ok(Outcome::BehindHead { heads }) = a.send(&sent) else { unreachable!("A has not seen B's note") };
     assert_eq!(heads.get(&audience_key(SHARED)), Some(&Cursor::new(1)));
-    assert!(matches!(a.engine().conclude(&sent, &Outcome::BehindHead { heads }), Ok(Concluded::Fetch)));
+    assert!(matches!(a.conclude(&sent, &Outcome::BehindHead { heads }), Ok(Concluded::Fetch)));
     assert_eq!((world.server.log().len(), a.fate(own)), (1, None));
     assert_eq!(a.pending().len(), 1);
 }
@@ -54,11 +54,11 @@ fn hg_03_one_pass_fetches_again_and_goes_on() {
     b.sync();
     let sent = a.batch().expect("pending");
     let outcome = a.send(&sent).expect("answers");
-    assert!(matches!(a.engine().conclude(&sent, &outcome), Ok(Concluded::Fetch)));
+    assert!(matches!(a.conclude(&sent, &outcome), Ok(Concluded::Fetch)));
     a.fetch().expect("what was missing");
     let sent = a.batch().expect("still pending");
     let outcome = a.send(&sent).expect("answers");
-    assert!(matches!(a.engine().conclude(&sent, &outcome), Ok(Concluded::Settled(_))));
+    assert!(matches!(a.conclude(&sent, &outcome), Ok(Concluded::Settled(_))));
     assert_eq!((world.server.log().len(), a.fate(own)), (2, Some(Fate::Confirmed)));
 }
 

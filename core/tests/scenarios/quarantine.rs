@@ -23,7 +23,7 @@ fn refusing(action: ActionId, kind: RejectionKind) -> Outcome {
 
 fn refuse(device: &mut Device, action: ActionId, kind: RejectionKind) {
     let sent = device.batch().expect("pending");
-    let concluded = device.engine().conclude(&sent, &refusing(action, kind)).expect("concludes");
+    let concluded = device.conclude(&sent, &refusing(action, kind)).expect("concludes");
     assert!(matches!(concluded, Concluded::Settled(_)));
 }
 
@@ -38,7 +38,7 @@ fn qua_01_a_denied_action_is_quarantined_alone() {
     world.revoke("A", "q");
     let outcome = a.send(&sent).expect("answers");
     assert!(matches!(outcome, Outcome::Rejected { action, kind: RejectionKind::Denied, .. } if action == denied));
-    a.engine().conclude(&sent, &outcome).expect("concludes");
+    a.conclude(&sent, &outcome).expect("concludes");
     a.sync();
     assert!(matches!(a.fate(denied), Some(Fate::Rejected { .. })));
     assert_eq!((a.fate(fine), a.title("n").as_str()), (Some(Fate::Confirmed), "none"));
@@ -107,7 +107,7 @@ fn qua_09_an_expired_token_never_quarantines() {
     let id = a.run(&create("n", "One"));
     let sent = a.batch().expect("pending");
     let expired = Outcome::Unauthenticated { reason: "expired".into() };
-    assert!(matches!(a.engine().conclude(&sent, &expired), Ok(Concluded::Later)));
+    assert!(matches!(a.conclude(&sent, &expired), Ok(Concluded::Later)));
     assert_eq!((a.quarantined().len(), a.pending().len(), a.title("n").as_str()), (0, 1, "One"));
     a.sync();
     assert_eq!(a.fate(id), Some(Fate::Confirmed));
@@ -120,7 +120,7 @@ fn qua_trouble_on_the_servers_side_never_quarantines() {
     let mut a = world.device("A");
     a.run(&create("n", "One"));
     let sent = a.batch().expect("pending");
-    assert!(matches!(a.engine().conclude(&sent, &Outcome::Retry { after_ms: 10 }), Ok(Concluded::Later)));
+    assert!(matches!(a.conclude(&sent, &Outcome::Retry { after_ms: 10 }), Ok(Concluded::Later)));
     a.network.set_online(false);
     assert!(matches!(a.try_sync(), Err(Trouble::Network(_))));
     a.network.set_online(true);

@@ -32,7 +32,7 @@ fn upl_02_an_outcome_that_cannot_be_kept_marks_nothing() {
     assert_eq!(world.logged(), ids, "the server has both");
     let other = rusqlite::Connection::open(a.path()).expect("opens");
     other.execute_batch("BEGIN IMMEDIATE").expect("holds the file");
-    a.engine().conclude(&sent, &outcome).expect_err("busy");
+    a.conclude(&sent, &outcome).expect_err("busy");
     other.execute_batch("ROLLBACK").expect("lets go");
     let pending: Vec<_> = a.pending().into_iter().map(|record| record.id).collect();
     assert_eq!(pending, ids, "the same two, in the same order");
@@ -82,7 +82,7 @@ fn upl_05_a_devices_own_uploads_do_not_put_it_behind() {
         let sent = a.batch().expect("pending");
         let outcome = a.send(&sent).expect("answers");
         assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
-        assert!(matches!(a.engine().conclude(&sent, &outcome), Ok(Concluded::Settled(_))));
+        assert!(matches!(a.conclude(&sent, &outcome), Ok(Concluded::Settled(_))));
     }
     assert_eq!(world.server.log().len(), 2);
 }
@@ -96,7 +96,7 @@ fn upl_07_the_device_learns_the_numbers_of_what_it_uploaded() {
     a.run(&title("n", "Two"));
     let sent = a.batch().expect("pending");
     let outcome = a.send(&sent).expect("answers");
-    a.engine().conclude(&sent, &outcome).expect("concludes");
+    a.conclude(&sent, &outcome).expect("concludes");
     let numbers = a.rows("SELECT server_ingest_id AS number FROM action_records ORDER BY position_clock");
     assert_eq!(numbers.iter().map(|row| row["number"].clone()).collect::<Vec<_>>(), [1.into(), 2.into()]);
 }
@@ -112,7 +112,7 @@ fn upl_an_outcome_of_a_history_that_changed_meanwhile_is_void() {
     b.run(&create("m", "of B"));
     b.sync();
     a.fetch().expect("fetches, before the outcome arrives");
-    assert!(matches!(a.engine().conclude(&sent, &outcome), Ok(Concluded::Fetch)));
+    assert!(matches!(a.conclude(&sent, &outcome), Ok(Concluded::Fetch)));
     assert_eq!(a.fate(id), Some(Fate::Confirmed));
     world.settle(&mut [&mut a, &mut b]);
     assert_eq!(world.server.log().len(), 2);

@@ -11,7 +11,7 @@ use synchrotron_core::store::Fate;
 use synchrotron_core::wire::{Outcome, Slice};
 
 use crate::actions::{Roll, SuffixOnATagsOnC, content, create, create_in, pair, title};
-use crate::device::{Device, Trouble};
+use crate::device::Device;
 use crate::fleet::{BEGIN_MS, SHARED, World};
 
 /// The upload succeeds, the device is killed before it hears so; others go on. After the restart it is behind, fetches,
@@ -77,15 +77,15 @@ fn a_busy_day(world: &World, listener: &mut Device) -> Vec<Slice> {
 fn u07_duplicates_and_disorder_end_as_one_ordered_delivery() {
     let world = World::new();
     let mut ordered = world.device("O");
+    let fleet = ["R0", "R1", "R2", "R3", "R4", "R5", "R6", "R7", "R8", "R9", "RA", "RB"];
+    let receivers = std::cell::RefCell::new(world.devices(fleet).into_iter());
     let slices = a_busy_day(&world, &mut ordered);
     for slice in &slices {
         let received = ordered.engine().receive(slice.clone()).expect("takes it");
         assert!(matches!(received, Received::Integrated(_)), "in order, every slice is taken: {received:?}");
     }
-    let numbered = ["R0", "R1", "R2", "R3", "R4", "R5", "R6", "R7", "R8", "R9", "RA", "RB"];
-    let next = std::cell::Cell::new(0);
     for_each_seed("u07", |random| {
-        let mut wild = world.device(numbered[next.replace(next.get() + 1) % numbered.len()]);
+        let mut wild = receivers.borrow_mut().next().expect("one for each seed");
         let mut mess: Vec<&Slice> = slices.iter().flat_map(|slice| vec![slice; random.random_range(1..=3)]).collect();
         mess.shuffle(random);
         for slice in mess {
@@ -169,12 +169,17 @@ fn u14_wall_clock_jumps_never_reorder_own_actions() {
     log.sort_by_key(|logged| logged.record.position());
     assert_eq!(log[1..].iter().map(|logged| logged.record.id).collect::<Vec<_>>(), ids);
     a.skew_ms = 365 * day;
-    a.run(&title("n", "from next year"));
-    let Err(Trouble::Later(Outcome::ClockAhead { server_time_ms, max_ahead_ms })) = a.try_sync() else {
-        unreachable!("a clock of next year is refused")
-    };
-    assert_eq!((server_time_ms, max_ahead_ms), (world.now_ms(), 60_000));
-    assert_eq!((a.pending().len(), a.quarantined().len()), (1, 0), "kept, and not given up");
+    let ahead = a.run(&title("n", "from next year"));
+    let sent = a.batch().expect("pending");
+    let outcome = a.send(&sent).expect("answers");
+    let (server_time_ms, max_ahead_ms) = (world.now_ms(), 60_000);
+    assert_eq!(outcome, Outcome::ClockAhead { server_time_ms, max_ahead_ms }, "refused, with the bound");
+    assert!(matches!(a.conclude(&sent, &outcome), Ok(Concluded::Restamped(_))));
+    let restamped = a.batch().expect("kept").batch.records;
+    assert_eq!(restamped.iter().map(|record| record.id).collect::<Vec<_>>(), [ahead], "the same action");
+    assert_eq!(restamped[0].clock.millis(), server_time_ms);
+    a.sync();
+    assert_eq!(a.fate(ahead), Some(Fate::Confirmed), "one restamp is enough");
     b.sync();
     b.run(&content("n", "of B"));
     let clock = b.pending()[0].clock.millis();
@@ -213,8 +218,8 @@ fn u04_an_outcome_that_comes_twice_concludes_once() {
     let id = a.run(&create("n", "One"));
     let sent = a.batch().expect("pending");
     let outcome = a.send(&sent).expect("answers");
-    let Ok(Concluded::Settled(first)) = a.engine().conclude(&sent, &outcome) else { unreachable!("accepted") };
+    let Ok(Concluded::Settled(first)) = a.conclude(&sent, &outcome) else { unreachable!("accepted") };
     assert_eq!(first.fates.get(&id), Some(&Fate::Confirmed));
-    let Ok(Concluded::Settled(second)) = a.engine().conclude(&sent, &outcome) else { unreachable!("accepted") };
+    let Ok(Concluded::Settled(second)) = a.conclude(&sent, &outcome) else { unreachable!("accepted") };
     assert!(second.fates.is_empty() && second.rows.is_empty());
 }
