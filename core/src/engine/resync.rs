@@ -84,8 +84,8 @@ impl<S: Store> Engine<S> {
         let seen = txn.last_accepted()?.into_iter().chain(floors).map(|position| position.clock);
         txn.reset_clock(seen.fold(server, Hlc::max))?;
         if let Some(first) = first {
-            restamp(&*txn, Some(first), txn.client_id()?)?;
-            replay.forward_from(first)?;
+            let moved = restamp(&*txn, Some(first), txn.client_id()?)?;
+            replay.forward_from(moved.map_or(first, |moved| moved.min(first)))?;
         }
         let committed = replay.finish();
         restamp_corrections(&*txn, server)?;

@@ -197,9 +197,13 @@ impl<'a> Swap<'a> {
     }
 }
 
-/// Gives pending actions from `from` on new clocks, in their order, after everything that was seen. To be called when they
-/// are not applied, and without unsent corrections.
-pub(super) fn restamp(txn: &dyn StoreTxn, from: Option<ReplayKey>, client_id: ClientId) -> Result<(), StoreError> {
+/// Gives pending actions from `from` on new clocks, in their order, after everything that was seen; returns where the first
+/// of them is now. To be called when they are not applied, and without unsent corrections.
+pub(super) fn restamp(
+    txn: &dyn StoreTxn,
+    from: Option<ReplayKey>,
+    client_id: ClientId,
+) -> Result<Option<ReplayKey>, StoreError> {
     let mut pending = Vec::new();
     let mut next = txn.first_unsent()?;
     while let Some(position) = next {
@@ -210,12 +214,14 @@ pub(super) fn restamp(txn: &dyn StoreTxn, from: Option<ReplayKey>, client_id: Cl
             .pop()
             .map(|stored| stored.record.position());
     }
+    let mut first = None;
     for id in pending {
         let mut stored = txn.record(id)?.expect("BUG: it was just listed");
         stored.record.clock = txn.clock()?.tick(0);
         stored.record.client_id = client_id;
         txn.put_clock(stored.record.clock)?;
         txn.put_record(&stored)?;
+        first = first.or(Some(stored.record.position()));
     }
-    Ok(())
+    Ok(first)
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::device::{Device, RUNNING_ON, SERVER_NOW, check_promises, settle};
 use crate::for_each_seed;
 
-const VIEWS: [&[&str]; 5] = [&["P", "a"], &["P", "b"], &["P", "Q", "c"], &["Q", "d"], &["P", "Q", "a"]];
+pub(crate) const VIEWS: [&[&str]; 5] = [&["P", "a"], &["P", "b"], &["P", "Q", "c"], &["Q", "d"], &["P", "Q", "a"]];
 const STEPS: i64 = 60;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ const KINDS: [Kind; 9] = [
 ];
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Chaos {
+pub(crate) struct Chaos {
     kind: Kind,
     a: Cell,
     b: Cell,
@@ -120,7 +120,7 @@ impl Action for Chaos {
     }
 }
 
-fn arbitrary(random: &mut StdRng, audiences: &[&str]) -> Chaos {
+pub(crate) fn arbitrary(random: &mut StdRng, audiences: &[&str]) -> Chaos {
     let mut cell = || {
         let audience = audiences[random.random_range(0..audiences.len())];
         Cell { id: format!("{audience}:{}", random.random_range(0..4)), audience: audience.to_owned() }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use synchrotron_core::action::{Action, Registry, Table};
-use synchrotron_core::engine::{Concluded, Engine, ExecuteInput, Limits};
+use synchrotron_core::engine::{Concluded, Engine, ExecuteInput, Finding, Limits};
 use synchrotron_core::model::{ActionId, AudienceKey, BatchId, ClientId, Columns, RowId, UserId, Value};
-use synchrotron_core::network::Network;
 use synchrotron_core::network::memory::{MemoryNetwork, MemoryServer};
+use synchrotron_core::network::{Network, NetworkError};
 use synchrotron_core::store::{Durability, Reader, SqliteSettings, SqliteStore};
-use synchrotron_core::wire::{Outcome, SessionRequest};
+use synchrotron_core::wire::{Fault, FaultCode, Outcome, RejectionKind, SessionRequest};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -78,9 +78,7 @@ impl Device {
             made: 0,
             runtime: tokio::runtime::Builder::new_current_thread().build().expect("a runtime"),
         };
-        let request = SessionRequest { client_id: device.engine.client_id().expect("reads") };
-        let session = device.runtime.block_on(device.network.session(&request)).expect("a session");
-        device.engine.begin_session(&session, session.server_time_ms).expect("begins");
+        device.begin_session();
         device
     }
 
@@ -106,39 +104,75 @@ impl Device {
         executed
     }
 
-    /// Fetches, integrates, uploads.
+    /// Opens a session, takes snapshots, fetches, integrates, uploads.
     pub(crate) fn sync(&mut self) -> Synced {
         RUNNING_ON.set(self.number);
-        self.fetch();
+        self.begin_session();
+        self.catch_up();
         let batch_id = BatchId::from_uuid(self.fresh());
-        while let Some(sent) = self.engine.next_batch(batch_id).expect("reads") {
+        for _try in 0..100 {
+            let Some(sent) = self.engine.next_batch(batch_id).expect("reads") else {
+                self.catch_up();
+                return Synced::Done;
+            };
             let outcome = self.runtime.block_on(self.network.upload(&sent.batch)).expect("memory answers");
             assert!(
-                matches!(outcome, Outcome::Accepted { .. } | Outcome::BehindHead { .. }),
+                !matches!(outcome, Outcome::Rejected { kind, .. } if kind != RejectionKind::DuplicateId),
                 "{} may upload what it may execute: {outcome:?}",
                 self.user
             );
             match self.engine.conclude(&sent, &outcome, SERVER_NOW).expect("concludes") {
-                Concluded::Settled(_) => {}
-                Concluded::Fetch | Concluded::Snapshot | Concluded::Restamped(_) | Concluded::Later => {
-                    return Synced::Behind;
-                }
+                Concluded::Settled(_) | Concluded::Restamped(_) => {}
+                Concluded::Snapshot => self.catch_up(),
+                Concluded::Fetch | Concluded::Later => return Synced::Behind,
             }
         }
-        self.fetch();
-        Synced::Done
+        panic!("{} never comes to an end of uploading", self.user);
     }
 
-    fn fetch(&mut self) {
+    fn begin_session(&mut self) {
+        let request = SessionRequest { client_id: self.engine.client_id().expect("reads") };
+        let session = self.runtime.block_on(self.network.session(&request)).expect("a session");
+        self.engine.begin_session(&session, session.server_time_ms).expect("begins");
+    }
+
+    /// Takes snapshots and fetches until nothing more follows.
+    fn catch_up(&mut self) {
         loop {
-            let request = self.engine.fetch_request().expect("a session was begun");
-            let page = self.runtime.block_on(self.network.fetch(&request)).expect("memory answers");
+            while let Some(request) = self.engine.snapshot_request().expect("reads") {
+                match self.runtime.block_on(self.network.snapshot(&request)) {
+                    Ok(chunk) => drop(self.engine.take_chunk(&chunk).expect("takes it")),
+                    Err(NetworkError::Fault(Fault { code: FaultCode::SnapshotGone, .. })) => {
+                        self.engine.abandon_snapshot().expect("abandons it");
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            let request = self.engine.fetch_request().expect("sound, with a session");
+            let page = match self.runtime.block_on(self.network.fetch(&request)) {
+                Ok(page) => page,
+                Err(NetworkError::Fault(Fault { code: FaultCode::Compacted | FaultCode::EpochChanged, .. })) => {
+                    self.begin_session();
+                    continue;
+                }
+                Err(error) => panic!("{error}"),
+            };
             let more = page.more;
             self.engine.integrate_page(page).expect("integrates");
-            if !more {
+            if !more && self.engine.snapshot_request().expect("reads").is_none() {
                 return;
             }
         }
+    }
+
+    pub(crate) fn engine(&mut self) -> &mut Engine<SqliteStore> {
+        &mut self.engine
+    }
+
+    /// What a full check finds.
+    pub(crate) fn findings(&mut self) -> Vec<Finding> {
+        RUNNING_ON.set(self.number);
+        self.engine.check().expect("reads").findings
     }
 
     /// Whether nothing waits for the server, corrections included.
@@ -181,14 +215,22 @@ pub(crate) fn settle(devices: &mut [Device], server: &MemoryServer) {
 /// Promises 1 and 2: every executed action is in the log or in quarantine; every device shows what its user may see.
 pub(crate) fn check_promises(devices: &mut [Device], server: &MemoryServer) {
     let logged: Vec<ActionId> = server.log().into_iter().map(|entry| entry.record.id).collect();
-    for device in devices {
+    for device in &mut *devices {
         let quarantined = device.quarantined();
         for action in &device.executed {
             let found = logged.contains(action) || quarantined.contains(action);
             assert!(found, "{action} of {} is neither in the log nor in quarantine", device.user());
         }
+    }
+    check_converged(devices, server);
+}
+
+/// Promise 2, and a silent doctor.
+pub(crate) fn check_converged(devices: &mut [Device], server: &MemoryServer) {
+    for device in devices {
         let truth: BTreeMap<RowId, Columns> =
             server.rows_visible_to(device.user()).into_iter().map(|(key, row)| (key.row_id, row.columns)).collect();
         assert_eq!(device.rows(), truth, "{} shows other rows than it may see", device.user());
+        assert_eq!(device.findings(), [], "the doctor of {} is silent", device.user());
     }
 }

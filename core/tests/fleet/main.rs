@@ -6,6 +6,7 @@
 mod bookings;
 mod chaos;
 mod device;
+mod recovery;
 
 use std::ops::Range;
 
