@@ -2,7 +2,9 @@
 
 use synchrotron_core::store::Fate;
 
-use crate::actions::{AddTask, DeleteNote, DeleteProject, OpenProject, SetTask, content, create, title};
+use crate::actions::{
+    AddTask, CreateNote, DeleteNote, DeleteProject, OpenProject, SetTask, WatchNote, content, create, create_in, title,
+};
 use crate::device::Device;
 use crate::fleet::World;
 
@@ -134,4 +136,19 @@ fn u19_a_unique_name_goes_to_the_earlier_action_whichever_arrives_first() {
         let told = devices[1].fate(later);
         assert!(matches!(told, Some(Fate::Rejected { .. } | Fate::Changed { reason: Some(_) })), "{told:?}");
     }
+}
+/// A row refers to one that this user may not see: it is applied all the same, and the sync goes on.
+#[test]
+fn u19_a_reference_to_an_invisible_row_does_not_stop_the_sync() {
+    let world = World::new();
+    let mut a = world.device_in("A", &["p", "adm"]);
+    let mut b = world.device_in("B", &["adm"]);
+    a.run(&create_in("p", "n", "invisible to B"));
+    a.run(&WatchNote { note: "n".into(), audience: "adm".into() });
+    a.sync();
+    b.sync();
+    let own = b.run(&CreateNote { audience: "adm".into(), ..create("own", "of B") });
+    b.sync();
+    assert_eq!(b.fate(own), Some(Fate::Confirmed));
+    world.settle(&mut [&mut a, &mut b]);
 }

@@ -1,5 +1,6 @@
 //! Application rows on SQLite: an action's statements, patches, undo.
 
+use rusqlite::config::DbConfig;
 use rusqlite::{CachedStatement, OptionalExtension, params_from_iter};
 
 use super::SqliteTxn;
@@ -28,10 +29,25 @@ impl SqliteTxn<'_> {
         Ok(self.transaction.prepare_cached(&format!("/* action */ {sql}"))?)
     }
 
-    /// Patches and undo may pass through states that break a foreign key; an action's own statements may not.
-    fn defer_foreign_keys(&self, defer: bool) -> Result<(), StoreError> {
-        let pragma = if defer { "PRAGMA defer_foreign_keys = ON" } else { "PRAGMA defer_foreign_keys = OFF" };
-        Ok(self.transaction.execute_batch(pragma)?)
+    /// Patches and undo may leave a reference that leads nowhere; an action's own statements may not. A user may see a
+    /// row and not the one that it refers to: the server has checked that reference, here it cannot be checked.
+    /// (`PRAGMA foreign_keys` does nothing within a transaction; this switch does, and prepares statements anew.)
+    fn without_foreign_keys<T>(
+        &self,
+        step: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.transaction.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
+        let done = step();
+        self.transaction.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
+        done
+    }
+
+    fn apply_as(&self, action: ActionId, patch: &[Patch]) -> Result<(), StoreError> {
+        self.capture.set(Mode::Action(action));
+        let applied =
+            patch.iter().try_for_each(|patch| self.apply(&patch.row_key(), &patch.audience_key, &patch.effect));
+        self.capture.close();
+        applied
     }
 
     fn run(&self, sql: &str, values: &[&Value]) -> Result<usize, StoreError> {
@@ -153,7 +169,6 @@ impl RowStore for SqliteTxn<'_> {
     }
 
     fn begin_action(&self, action: ActionId) -> Result<(), StoreError> {
-        self.defer_foreign_keys(false)?;
         self.capture.set(Mode::Action(action));
         Ok(())
     }
@@ -163,11 +178,16 @@ impl RowStore for SqliteTxn<'_> {
     }
 
     fn apply_patch(&self, action: ActionId, patch: &[Patch]) -> Result<(), StoreError> {
-        self.defer_foreign_keys(true)?;
-        self.capture.set(Mode::Action(action));
-        let applied =
-            patch.iter().try_for_each(|patch| self.apply(&patch.row_key(), &patch.audience_key, &patch.effect));
-        self.capture.close();
+        self.savepoint()?;
+        let applied = match self.apply_as(action, patch) {
+            Err(StoreError::Sql(error)) if breaks_a_reference(&error) => {
+                self.rollback_to_savepoint()?;
+                self.savepoint()?;
+                self.without_foreign_keys(|| self.apply_as(action, patch))
+            }
+            applied => applied,
+        };
+        self.release_savepoint()?;
         applied
     }
 
@@ -218,14 +238,19 @@ impl RowStore for SqliteTxn<'_> {
             "SELECT table_name, row_id, audience_key, operation, image FROM local_undo WHERE seq >= ? ORDER BY seq DESC",
             [first],
         )?;
-        self.defer_foreign_keys(true)?;
         self.capture.set(Mode::Rewind);
-        let undone = newest_first.iter().try_for_each(|captured| self.undo(captured));
+        let undone = self.without_foreign_keys(|| newest_first.iter().try_for_each(|captured| self.undo(captured)));
         self.capture.close();
         undone?;
         self.transaction.prepare_cached("DELETE FROM local_undo WHERE seq >= ?")?.execute([first])?;
         Ok(newest_first.into_iter().map(|captured| captured.row).collect())
     }
+}
+
+/// Foreign keys say so themselves, or, with RESTRICT, by the trigger that SQLite makes for them.
+fn breaks_a_reference(error: &SqlError) -> bool {
+    use rusqlite::ffi::{SQLITE_CONSTRAINT_FOREIGNKEY, SQLITE_CONSTRAINT_TRIGGER};
+    matches!(error, SqlError::Database { code: SQLITE_CONSTRAINT_FOREIGNKEY | SQLITE_CONSTRAINT_TRIGGER, .. })
 }
 
 /// The stored form of an effect's columns.
