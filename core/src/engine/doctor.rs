@@ -107,14 +107,13 @@ impl<S: Store> Engine<S> {
         let mut report = Report::default();
         report.findings.extend(quick(&*txn)?);
         report.findings.extend(txn.check_file()?.into_iter().map(|detail| Finding::File { detail }));
-        let audiences: Vec<AudienceKey> = txn.audiences()?.into_iter().map(|(audience, _)| audience).collect();
-        let shown = rows_of(&*txn, &audiences)?;
+        let shown = rows_of(&*txn)?;
         match redo(&*txn, true) {
-            Ok(()) => report.findings.extend(differences(&shown, &rows_of(&*txn, &audiences)?)),
+            Ok(()) => report.findings.extend(differences(&shown, &rows_of(&*txn)?)),
             Err(error) => report.findings.push(Finding::History { error }),
         }
         if redo(&*txn, false).is_ok() {
-            for audience in audiences {
+            for (audience, _) in txn.audiences()? {
                 let digest = txn.digest(&audience)?;
                 report.digests.insert(audience, digest);
             }
@@ -126,13 +125,11 @@ impl<S: Store> Engine<S> {
 
 type Rows = BTreeMap<RowKey, RowsDigest>;
 
-fn rows_of(txn: &dyn StoreTxn, audiences: &[AudienceKey]) -> Result<Rows, StoreError> {
+fn rows_of(txn: &dyn StoreTxn) -> Result<Rows, StoreError> {
     let mut rows = Rows::new();
-    for audience in audiences {
-        txn.each_row(audience, &mut |row, digest| {
-            rows.insert(row, digest);
-        })?;
-    }
+    txn.each_row(&mut |row, digest| {
+        rows.insert(row, digest);
+    })?;
     Ok(rows)
 }
 

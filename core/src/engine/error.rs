@@ -34,6 +34,9 @@ pub enum EngineError {
         /// What was found.
         finding: Finding,
     },
+    /// The user has signed out of this database: open it anew.
+    #[error("nobody is signed in to this database")]
+    SignedOut,
     /// A step that needs a session came before the first one.
     #[error("no session has been opened yet")]
     NoSession,
@@ -48,6 +51,9 @@ pub enum ExecuteError {
     /// The local database cannot.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The user has signed out of this database: open it anew.
+    #[error("nobody is signed in to this database")]
+    SignedOut,
     /// The action's tag is not one.
     #[error("bad tag: {0}")]
     Tag(#[from] IdError),

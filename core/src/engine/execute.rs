@@ -44,7 +44,7 @@ impl<S: Store> Engine<S> {
         also: impl FnOnce(&dyn StoreTxn) -> Result<(), StoreError>,
     ) -> Result<Executed<T>, ExecuteError> {
         let txn = self.store.begin()?;
-        let user_id = txn.user_id()?.expect("BUG: a store is opened for a user");
+        let user_id = txn.user_id()?.ok_or(ExecuteError::SignedOut)?;
         let record = ActionRecord {
             id: input.action_id,
             clock: txn.clock()?.tick(input.now_ms.saturating_add(txn.clock_offset_ms()?)),

@@ -39,6 +39,7 @@ pub use execute::{ExecuteInput, Executed};
 pub use ingress::Received;
 pub use purity::{Differs, Impurity, RowDifference};
 pub use quarantine::RetryError;
+pub use resync::{SignOutError, Unsent};
 pub use snapshot::Progress;
 pub use upload::{Concluded, SentBatch};
 

@@ -194,7 +194,7 @@ impl<'a> Replay<'a> {
         if effects.is_empty() {
             return Ok(None);
         }
-        let user_id = self.txn.user_id()?.expect("BUG: a store is opened for a user");
+        let user_id = self.txn.user_id()?.expect("BUG: history is somebody's");
         let maker = amend::Maker { client_id: self.client_id, user_id, clock: self.txn.clock()?.tick(0) };
         let amended = amend::correction(action.record.position(), effects, ran.failure.as_ref(), maker);
         Ok(if self.txn.is_refused(amended.record.record.id)? { None } else { Some(amended) })

@@ -69,6 +69,26 @@ impl<S: Store> Engine<S> {
         Ok(txn.commit()?)
     }
 
+    /// Forgets all of the user on this device; then the database is the next user's, as device `client_id`. Nothing of the
+    /// first is uploaded as, or shown to, the second.
+    ///
+    /// # Errors
+    /// [`SignOutError::Unsent`] if work would be lost by it: pending or quarantined actions, unless `unsent` says that they
+    /// may go. The app can [export](Engine::export_quarantine) them before.
+    pub fn sign_out(&mut self, client_id: ClientId, unsent: Unsent) -> Result<Committed, SignOutError> {
+        let txn = self.store.begin()?;
+        let (pending, quarantined) = (txn.pending_count()?, txn.quarantined_count()?);
+        if unsent == Unsent::Keep && pending + quarantined > 0 {
+            return Err(SignOutError::Unsent { pending, quarantined });
+        }
+        let tables = txn.erase_user(client_id)?.into_iter().collect();
+        txn.commit()?;
+        self.waiting.clear();
+        self.held.clear();
+        self.disputed.clear();
+        Ok(Committed { tables, ..Committed::default() })
+    }
+
     /// The server's clock is behind some of ours: those records get clocks that it takes, in their order.
     pub(super) fn restamp_ahead(&mut self, server_time_ms: i64, now_ms: i64) -> Result<Committed, EngineError> {
         let txn = self.store.begin()?;
@@ -93,6 +113,31 @@ impl<S: Store> Engine<S> {
         txn.commit()?;
         Ok(committed)
     }
+}
+
+/// What a sign-out does about work that only this device has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsent {
+    /// It refuses, and changes nothing.
+    Keep,
+    /// It forgets it for good.
+    Discard,
+}
+
+/// The user was not signed out; nothing changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignOutError {
+    /// Only this device has these actions: sync first, or discard them.
+    #[error("{pending} actions are not sent yet, {quarantined} are in quarantine")]
+    Unsent {
+        /// How many wait for the server.
+        pending: u64,
+        /// How many are in quarantine.
+        quarantined: u64,
+    },
+    /// The local database cannot.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// The last position that a clock can have.

@@ -25,7 +25,8 @@ impl<S: Store> Engine<S> {
     pub fn begin_session(&mut self, session: &Session, now_ms: i64) -> Result<Committed, EngineError> {
         self.held.clear();
         let txn = self.store.begin()?;
-        if let Some(expected) = txn.user_id()?.filter(|user| *user != session.user_id) {
+        let expected = txn.user_id()?.ok_or(EngineError::SignedOut)?;
+        if expected != session.user_id {
             return Err(EngineError::ForeignUser { expected, actual: session.user_id.clone() });
         }
         let off = session.server_time_ms - now_ms;

@@ -43,8 +43,8 @@ pub trait AudienceStore {
     fn load_rows(&self, rows: &[SnapshotRow]) -> Result<(), StoreError>;
     /// How many rows an audience has here, and their digest.
     fn digest(&self, audience: &AudienceKey) -> Result<(u64, RowsDigest), StoreError>;
-    /// Tells every row of an audience to `each`, with the digest of that row alone.
-    fn each_row(&self, audience: &AudienceKey, each: &mut dyn FnMut(RowKey, RowsDigest)) -> Result<(), StoreError>;
+    /// Tells every tracked row to `each`, with the digest of that row alone.
+    fn each_row(&self, each: &mut dyn FnMut(RowKey, RowsDigest)) -> Result<(), StoreError>;
 
     /// The snapshot on its way, if there is one.
     fn staged(&self) -> Result<Option<Staged>, StoreError>;

@@ -1,7 +1,7 @@
 //! Who this device is, its clock, and through where it has what.
 
 use super::StoreError;
-use crate::model::{AudienceKey, ClientId, Cursor, Cursors, Epoch, Hlc, UserId};
+use crate::model::{AudienceKey, ClientId, Cursor, Cursors, Epoch, Hlc, TableName, UserId};
 
 /// Status of this device. The client id is made with the database; the epoch is known from the first session on.
 pub trait StatusStore {
@@ -9,10 +9,13 @@ pub trait StatusStore {
     fn client_id(&self) -> Result<ClientId, StoreError>;
     /// This device is another from now on.
     fn put_client_id(&self, client_id: ClientId) -> Result<(), StoreError>;
-    /// Whose data this is.
+    /// Whose data this is; `None` after [`Self::erase_user`].
     fn user_id(&self) -> Result<Option<UserId>, StoreError>;
     /// The server's history that the cursors belong to.
     fn epoch(&self) -> Result<Option<Epoch>, StoreError>;
+    /// Forgets all of the user: tracked rows, log, undo, fates, quarantine, and who it was. The device is `client_id` from
+    /// now on. Tables that are not tracked are the app's own.
+    fn erase_user(&self, client_id: ClientId) -> Result<Vec<TableName>, StoreError>;
     /// Remembers the user and the server's history.
     fn put_session(&self, user: &UserId, epoch: Epoch) -> Result<(), StoreError>;
 

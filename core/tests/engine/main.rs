@@ -5,6 +5,7 @@ mod execute;
 mod guard;
 mod integrate;
 mod purity;
+mod recovery;
 mod support;
 mod upcast;
 mod versions;

@@ -24,16 +24,31 @@ impl SqliteTxn<'_> {
         written
     }
 
+    /// Empties every tracked table; returns those that had rows.
+    pub(super) fn empty_tracked_tables(&self) -> Result<Vec<TableName>, StoreError> {
+        let mut emptied = Vec::new();
+        self.write_uncaptured(|| {
+            for table in self.capture.tables() {
+                if self.transaction.execute(&format!("DELETE FROM {}", quoted(&table.name)), [])? > 0 {
+                    emptied.extend(TableName::new(table.name.clone()));
+                }
+            }
+            Ok(())
+        })?;
+        Ok(emptied)
+    }
+
     fn each_row_of(
         &self,
         table: &TrackedTable,
-        audience: &AudienceKey,
+        audience: Option<&AudienceKey>,
         each: &mut dyn FnMut(RowKey, &Columns),
     ) -> Result<(), StoreError> {
         let columns: String = table.columns.keys().map(|column| format!(", {}", quoted(column))).collect();
-        let sql = format!("SELECT \"id\"{columns} FROM {} WHERE \"audience_key\" = ?", quoted(&table.name));
+        let of_audience = if audience.is_some() { "WHERE \"audience_key\" = ?" } else { "" };
+        let sql = format!("SELECT \"id\"{columns} FROM {} {of_audience}", quoted(&table.name));
         let mut statement = self.transaction.prepare_cached(&sql)?;
-        let mut rows = statement.query([audience.as_str()])?;
+        let mut rows = statement.query(rusqlite::params_from_iter(audience.map(AudienceKey::as_str)))?;
         let name = TableName::new(table.name.clone()).map_err(|_| StoreError::Damaged { what: "a table's name" })?;
         while let Some(row) = rows.next()? {
             let row_id =
@@ -117,7 +132,7 @@ impl AudienceStore for SqliteTxn<'_> {
     fn digest(&self, audience: &AudienceKey) -> Result<(u64, RowsDigest), StoreError> {
         let (mut count, mut digest) = (0, RowsDigest::default());
         for table in self.capture.tables() {
-            self.each_row_of(&table, audience, &mut |key, columns| {
+            self.each_row_of(&table, Some(audience), &mut |key, columns| {
                 count += 1;
                 digest.add(&key, columns);
             })?;
@@ -125,9 +140,9 @@ impl AudienceStore for SqliteTxn<'_> {
         Ok((count, digest))
     }
 
-    fn each_row(&self, audience: &AudienceKey, each: &mut dyn FnMut(RowKey, RowsDigest)) -> Result<(), StoreError> {
+    fn each_row(&self, each: &mut dyn FnMut(RowKey, RowsDigest)) -> Result<(), StoreError> {
         for table in self.capture.tables() {
-            self.each_row_of(&table, audience, &mut |key, columns| {
+            self.each_row_of(&table, None, &mut |key, columns| {
                 let mut digest = RowsDigest::default();
                 digest.add(&key, columns);
                 each(key, digest);

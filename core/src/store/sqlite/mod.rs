@@ -115,6 +115,8 @@ fn make_sync_tables(setup: &Transaction<'_>, settings: &SqliteSettings) -> Resul
             (SCHEMA_VERSION, settings.new_client_id.as_uuid().as_bytes(), settings.user_id.as_str()),
         )?;
     }
+    // Whoever opens it after a sign-out owns it.
+    setup.execute("UPDATE client_sync_status SET user_id = ? WHERE user_id IS NULL", [settings.user_id.as_str()])?;
     let found = setup.query_row("SELECT schema_version FROM client_sync_status", [], |row| row.get(0))?;
     if found == SCHEMA_VERSION { Ok(()) } else { Err(StoreError::SchemaVersion { found, known: SCHEMA_VERSION }) }
 }

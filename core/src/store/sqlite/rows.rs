@@ -32,10 +32,7 @@ impl SqliteTxn<'_> {
     /// Patches and undo may leave a reference that leads nowhere; an action's own statements may not. A user may see a
     /// row and not the one that it refers to: the server has checked that reference, here it cannot be checked.
     /// (`PRAGMA foreign_keys` does nothing within a transaction; this switch does, and prepares statements anew.)
-    fn without_foreign_keys<T>(
-        &self,
-        step: impl FnOnce() -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+    fn without_foreign_keys<T>(&self, step: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
         self.transaction.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
         let done = step();
         self.transaction.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::SqliteTxn;
-use crate::model::{AudienceKey, ClientId, Cursor, Cursors, Epoch, Hlc, UserId};
+use crate::model::{AudienceKey, ClientId, Cursor, Cursors, Epoch, Hlc, TableName, UserId};
 use crate::store::{StatusStore, StoreError};
 
 fn damaged(what: &'static str) -> StoreError {
@@ -38,6 +38,18 @@ impl StatusStore for SqliteTxn<'_> {
     fn epoch(&self) -> Result<Option<Epoch>, StoreError> {
         let epoch: Option<[u8; 16]> = self.status("SELECT epoch FROM client_sync_status")?;
         Ok(epoch.map(|epoch| Epoch::from_uuid(Uuid::from_bytes(epoch))))
+    }
+
+    fn erase_user(&self, client_id: ClientId) -> Result<Vec<TableName>, StoreError> {
+        let emptied = self.empty_tracked_tables()?;
+        self.transaction.execute_batch(
+            "DELETE FROM local_undo; DELETE FROM action_modified_rows; DELETE FROM action_records; \
+             DELETE FROM local_fates; DELETE FROM local_quarantined_actions; DELETE FROM local_refused_corrections; \
+             DELETE FROM local_snapshot_chunks; DELETE FROM local_snapshot; DELETE FROM client_audiences; \
+             UPDATE client_sync_status SET user_id = NULL, epoch = NULL, generation = generation + 1;",
+        )?;
+        self.put_client_id(client_id)?;
+        Ok(emptied)
     }
 
     fn put_session(&self, user: &UserId, epoch: Epoch) -> Result<(), StoreError> {

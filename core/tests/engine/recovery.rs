@@ -1,0 +1,147 @@
+//! Recovery at the engine: the doctor, work that the server cannot take yet, copies, sign-out.
+
+use std::collections::BTreeMap;
+
+use rusqlite::Connection;
+use synchrotron_core::engine::{Concluded, Engine, ExecuteError, Finding, Limits, SignOutError, Unsent};
+use synchrotron_core::model::{ClientId, ServerIngestId, UserId};
+use synchrotron_core::store::{Fate, QuarantineKind, SqliteSettings, SqliteStore};
+use synchrotron_core::wire::{Outcome, RejectionKind};
+use uuid::Uuid;
+
+use crate::support::{Device, NOW, SCHEMA, settings, tables};
+
+const LIST: &str = "INSERT INTO lists (id, name, audience_key) VALUES ('l', 'one', 'p')";
+const RENAME: &str = "UPDATE lists SET name = 'two' WHERE id = 'l'";
+const NOTE: &str = "INSERT INTO notes (id, owner, title) VALUES ('n', 'alice', 'mine')";
+
+/// Uploads all that is ready; the server takes it.
+fn accept_all(device: &mut Device) {
+    let sent = device.batch().expect("something is pending");
+    let ids: BTreeMap<_, _> =
+        sent.batch.records.iter().zip(1..).map(|(record, n)| (record.id, ServerIngestId::new(n))).collect();
+    device.engine.conclude(&sent, &Outcome::Accepted { ids }, NOW).expect("concludes");
+}
+
+#[test]
+fn doc_01_the_doctor_is_silent_in_healthy_traffic_and_changes_nothing() {
+    let mut device = Device::new();
+    device.run(&[LIST]).expect("runs");
+    accept_all(&mut device);
+    device.run(&[RENAME, NOTE]).expect("runs");
+    let before = (device.rows("SELECT * FROM lists"), device.pending());
+    let report = device.engine.check().expect("reads");
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!(report.digests.values().map(|(rows, _)| rows).sum::<u64>(), 1, "pending work is not in the digests");
+    assert_eq!((device.rows("SELECT * FROM lists"), device.pending()), before);
+}
+
+#[test]
+fn doc_a_row_that_history_does_not_make_is_found_by_name() {
+    let mut device = Device::new();
+    device.run(&[LIST]).expect("runs");
+    let vandal = Connection::open(device.path()).expect("opens");
+    vandal
+        .execute_batch("DROP TRIGGER synchrotron_update_lists; UPDATE lists SET name = 'vandalised'")
+        .expect("somebody who means it can");
+    let findings = device.engine.check().expect("reads").findings;
+    assert!(matches!(&findings[..], [Finding::RowDiffers { row }] if row.row_id.as_str() == "l"), "{findings:?}");
+}
+
+#[test]
+fn doc_lost_sync_rows_are_found_at_the_start_of_a_pass_and_lead_to_a_snapshot() {
+    let mut device = Device::new();
+    device.begin_session();
+    device.run(&[LIST]).expect("runs");
+    accept_all(&mut device);
+    assert_eq!(device.engine.snapshot_request().expect("reads"), None);
+    let vandal = Connection::open(device.path()).expect("opens");
+    vandal.execute_batch("DELETE FROM action_records").expect("sync tables are not guarded");
+    device.engine.fetch_request().expect_err("the undo belongs to nothing");
+    let request = device.engine.snapshot_request().expect("reads").expect("every audience waits for a snapshot");
+    assert_eq!(request.audiences.len(), 3);
+}
+
+#[test]
+fn u17_work_that_the_servers_schema_cannot_take_waits_and_holds_up_nothing_else() {
+    let mut device = Device::new();
+    let ahead = device.run(&[LIST]).expect("runs");
+    let dependent = device.run(&[RENAME]).expect("runs");
+    let other = device.run(&[NOTE]).expect("runs");
+    let sent = device.batch().expect("all three");
+    let unknown = Outcome::Rejected { action: ahead, kind: RejectionKind::UnknownTable, reason: "lists".to_owned() };
+    device.engine.conclude(&sent, &unknown, NOW).expect("concludes");
+    let batch = device.engine.next_batch(sent.batch.batch_id).expect("reads").expect("the note goes");
+    assert_eq!(batch.batch.records.iter().map(|record| record.id).collect::<Vec<_>>(), [other]);
+    assert_eq!((device.engine.held_count(), device.engine.quarantined().expect("reads").len()), (1, 0));
+    let ids = BTreeMap::from([(other, ServerIngestId::new(1))]);
+    device.engine.conclude(&batch, &Outcome::Accepted { ids }, NOW).expect("concludes");
+    assert_eq!(device.engine.next_batch(sent.batch.batch_id).expect("reads"), None);
+    // The server has migrated by the next session.
+    let ids: Vec<_> = device.pending().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(ids, [ahead, dependent]);
+}
+
+#[test]
+fn u27_a_copy_takes_a_new_id_and_keeps_its_work() {
+    let mut device = Device::new();
+    device.begin_session();
+    let first = device.run(&[LIST]).expect("runs");
+    let second = device.run(&[RENAME]).expect("runs");
+    let copy = ClientId::from_uuid(Uuid::from_u128(0xc0));
+    device.engine.become_device(copy).expect("becomes another");
+    assert_eq!(device.engine.client_id().expect("reads"), copy);
+    assert_eq!(device.rows("SELECT name FROM lists")[0]["name"], "two".into(), "everything is as it was");
+    let request = device.engine.snapshot_request().expect("reads").expect("its cursors cannot be trusted");
+    assert_eq!((request.client_id, request.ids), (copy, vec![first, second]), "the server is asked which it has");
+}
+
+#[test]
+fn hr_a_hard_resync_takes_pending_work_out_but_keeps_it() {
+    let mut device = Device::new();
+    device.begin_session();
+    let pending = device.run(&[LIST]).expect("runs");
+    let committed = device.engine.hard_resync().expect("drops");
+    assert!(matches!(committed.fates[&pending], Fate::Rejected { .. }));
+    assert_eq!(device.count("lists"), 0);
+    let kept = device.engine.inspect(pending).expect("reads").expect("kept");
+    assert_eq!((kept.quarantined.kind, kept.patches.len()), (QuarantineKind::Dropped, 1));
+}
+
+#[test]
+fn qua_a_quarantined_action_can_be_retried_discarded_and_exported() {
+    let mut device = Device::new();
+    device.begin_session();
+    let (first, second) = (device.run(&[LIST]).expect("runs"), device.run(&[NOTE]).expect("runs"));
+    device.engine.hard_resync().expect("drops");
+    let exported: Vec<_> =
+        device.engine.export_quarantine().expect("reads").into_iter().map(|action| action.quarantined.id).collect();
+    assert_eq!(exported, [first, second]);
+    let input = synchrotron_core::engine::ExecuteInput { action_id: device.next_action_id(), now_ms: NOW };
+    device.engine.retry(first, input).expect("runs as a new action");
+    assert_eq!(device.count("lists"), 1);
+    assert!(device.engine.discard(second).expect("forgets"));
+    assert!(!device.engine.discard(second).expect("forgets"), "it is gone");
+    assert_eq!(device.engine.quarantined_count().expect("reads"), 0);
+    device.engine.retry(second, input).expect_err("it is gone");
+}
+
+#[test]
+fn u13_after_a_sign_out_nothing_of_the_first_user_is_the_seconds() {
+    let mut device = Device::new();
+    device.begin_session();
+    device.run(&[LIST, NOTE]).expect("runs");
+    let new_id = ClientId::from_uuid(Uuid::from_u128(0xb0b));
+    let refused = device.engine.sign_out(new_id, Unsent::Keep).expect_err("work would be lost");
+    assert_eq!(refused, SignOutError::Unsent { pending: 1, quarantined: 0 });
+    device.engine.sign_out(new_id, Unsent::Discard).expect("signs out");
+    assert_eq!(device.run(&[LIST]).expect_err("nobody is signed in"), ExecuteError::SignedOut);
+    let path = device.path();
+    let bob = UserId::new("bob").expect("ok");
+    let store =
+        SqliteStore::open(&SqliteSettings { user_id: bob, ..settings(&path, SCHEMA, tables()) }).expect("opens");
+    let mut engine = Engine::new(store, synchrotron_core::action::Registry::default(), &tables(), Limits::default());
+    assert_eq!((device.count("lists"), device.count("notes")), (0, 0));
+    assert_eq!(engine.client_id().expect("reads"), new_id);
+    assert_eq!((engine.pending_count().expect("reads"), engine.cursors().expect("reads").len()), (0, 0));
+}
