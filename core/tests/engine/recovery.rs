@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rusqlite::Connection;
-use synchrotron_core::engine::{Concluded, Engine, ExecuteError, Finding, Limits, SignOutError, Unsent};
+use synchrotron_core::engine::{Engine, ExecuteError, Finding, Limits, SignOutError, Unsent};
 use synchrotron_core::model::{ClientId, ServerIngestId, UserId};
 use synchrotron_core::store::{Fate, QuarantineKind, SqliteSettings, SqliteStore};
 use synchrotron_core::wire::{Outcome, RejectionKind};
