@@ -1,18 +1,19 @@
 //! An app's set-up: parts in, a checked client out.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{Notify, broadcast, watch};
 use uuid::Uuid;
 
-use super::{CHANGES_BUFFERED, Client, DriverSlot, OpenError, Shared, Status};
+use super::shared::{Opened, Shared};
+use super::slot::DriverSlot;
+use super::{Client, OpenError, elsewhere};
 use crate::action::{Action, Registry, RegistryError, Table};
 use crate::engine::{Engine, Limits};
-use crate::model::{ClientId, UserId};
+use crate::model::{ClientId, TableName, UserId};
 use crate::store::{Durability, SqliteSettings, SqliteStore, StatusStore, Store, StoreTxn};
 
 /// How often the driver looks by itself, and how long it waits.
@@ -28,6 +29,10 @@ pub struct Timing {
     pub retry_first: Duration,
     /// The longest wait after a failure.
     pub retry_max: Duration,
+    /// How often to look whether another process committed to the same database. Looking reads no file.
+    pub elsewhere: Duration,
+    /// While another process syncs this database: the longest wait before trying to take over. Jittered.
+    pub takeover: Duration,
 }
 
 impl Default for Timing {
@@ -38,6 +43,8 @@ impl Default for Timing {
             slice_wait: Duration::from_millis(250),
             retry_first: Duration::from_millis(200),
             retry_max: Duration::from_secs(10),
+            elsewhere: Duration::from_millis(100),
+            takeover: Duration::from_secs(1),
         }
     }
 }
@@ -146,12 +153,15 @@ impl ClientBuilder {
     /// # Errors
     /// [`OpenError`] says what is missing or does not fit.
     pub async fn open(self) -> Result<Client, OpenError> {
-        tokio::task::spawn_blocking(move || self.open_now())
+        let shared = tokio::task::spawn_blocking(move || self.open_now())
             .await
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        let shared = Arc::new(shared);
+        tokio::spawn(elsewhere::watch(Arc::downgrade(&shared)));
+        Ok(Client { shared, driver: Arc::new(DriverSlot::default()) })
     }
 
-    fn open_now(self) -> Result<Client, OpenError> {
+    fn open_now(self) -> Result<Shared, OpenError> {
         let user_id = UserId::new(self.user.ok_or(OpenError::Missing { what: "user(…)" })?)?;
         let path = self.database.ok_or(OpenError::Missing { what: "database(…)" })?;
         let registry = self.registry?;
@@ -169,22 +179,10 @@ impl ClientBuilder {
         if let Some(expected) = owner.filter(|owner| *owner != user_id) {
             return Err(OpenError::ForeignUser { expected, actual: user_id });
         }
+        let tables: Result<_, _> = self.tables.iter().map(|table| TableName::new(table.name())).collect();
         let mut engine = Engine::new(store, registry, &self.tables, self.limits);
         engine.check_purity(self.check_purity);
-        let status =
-            Status { pending: engine.pending_count()?, quarantined: engine.quarantined()?.len(), ..Status::default() };
-        let shared = Shared {
-            engine: Mutex::new(engine),
-            readers: Mutex::default(),
-            path,
-            client_id,
-            user_id,
-            timing: self.timing,
-            changes: broadcast::Sender::new(CHANGES_BUFFERED),
-            status: watch::Sender::new(status),
-            work: Notify::new(),
-        };
-        Ok(Client { shared: Arc::new(shared), driver: Arc::new(DriverSlot::default()) })
+        Ok(Shared::new(Opened { engine, path, client_id, user_id, tables: tables?, timing: self.timing })?)
     }
 }
 

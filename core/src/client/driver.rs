@@ -2,28 +2,42 @@
 //!
 //! Place in the journey: event → engine → database → next message, in that order. It is the single flight: one pass at
 //! a time, and requests that come meanwhile share the next. While an upload is under way nothing is integrated, so its
-//! outcome meets the history that it was made of.
+//! outcome meets the history that it was made of. Of several processes on one database, one driver leads and syncs; the
+//! others follow.
+//!
+//! # Invariants
+//! - Every request is answered by a pass that began after it, or by that pass's failure.
+//! - Whatever ends a session, an error, a panic, a stream that closes, the next one begins by itself, after a wait that
+//!   grows unless the session was sound for a while. So nothing that the network does makes it spin.
+//! - It may be stopped at every wait: no lock, no transaction and no event of the change feed hangs on its going on.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures::StreamExt;
 use futures::stream::{BoxStream, pending};
+use futures::{FutureExt, StreamExt};
 use rand::Rng;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
-use uuid::Uuid;
 
 use super::backoff::Backoff;
-use super::{Connection, Shared, SyncError, SyncRequest};
-use crate::engine::{Concluded, EngineError, Progress, Received};
-use crate::model::{AudienceKey, BatchId};
-use crate::network::{Ingress, Network, NetworkError};
-use crate::wire::{Fault, FaultCode, SessionRequest};
+use super::exchange::Exchange;
+use super::leadership::Leadership;
+use super::shared::Shared;
+use super::slot::SyncRequest;
+use super::{Connection, FailedPass, SyncError};
+use crate::engine::Received;
+use crate::model::AudienceKey;
+use crate::network::{Carrier, Ingress, Network, NetworkError};
 
 /// How soon a change of carrier is noticed. Looking costs no message.
 const CARRIER_LOOK: Duration = Duration::from_millis(250);
+/// A session that was in step with the server for so long ends a series of failures.
+const SOUND_AFTER: Duration = Duration::from_secs(1);
+/// The first wait for the lead: a client that was closed just now may still be giving it up.
+const TAKEOVER_FIRST: Duration = Duration::from_millis(20);
 
 /// The wall clock, in milliseconds since 1970.
 pub(super) fn now_ms() -> i64 {
@@ -31,28 +45,51 @@ pub(super) fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Syncs until it is aborted. Every failure is shown in the status and tried again.
-pub(super) async fn run(shared: Arc<Shared>, network: Arc<dyn Network>, requests: mpsc::Receiver<SyncRequest>) {
+/// Syncs until it is aborted, once it leads. Every failure is shown in the status and tried again.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    network: Arc<dyn Network>,
+    requests: mpsc::UnboundedReceiver<SyncRequest>,
+    leadership: Arc<Leadership>,
+) {
     let mut backoff = Backoff::new(shared.timing.retry_first, shared.timing.retry_max);
-    let mut driver = Driver { shared, network, requests, waiting: Vec::new() };
+    // However this ends, with the runtime too, the next process may lead.
+    let _resigns = Resigning(Arc::clone(&leadership));
+    let exchange = Exchange { shared, network, leadership };
+    let mut driver = Driver { exchange, requests, waiting: Vec::new(), online_since: None };
+    driver.lead().await;
     loop {
-        driver.shared.status.send_modify(|status| status.connection = Connection::Connecting);
-        let Err(error) = driver.session(&mut backoff).await else { continue };
-        tracing::debug!(error = %error, "sync pass failed");
-        for request in driver.waiting.drain(..) {
-            let _asker_left = request.send(Err(error.clone()));
+        driver.show(Connection::Connecting);
+        driver.online_since = None;
+        // A session keeps nothing in memory that a panic could leave half done: the next begins afresh.
+        let ended = AssertUnwindSafe(driver.session()).catch_unwind().await;
+        if let Err(error) = ended.unwrap_or(Err(SyncError::Interrupted { panicked: true })) {
+            tracing::debug!(error = %error, "sync pass failed");
+            driver.fail(error);
         }
-        driver.shared.status.send_modify(|status| status.connection = Connection::Failed { error });
+        if driver.online_since.is_some_and(|since| since.elapsed() >= SOUND_AFTER) {
+            backoff.reset();
+        }
         driver.pause(backoff.next()).await;
     }
 }
 
+/// Gives the lead up when the driver's task ends.
+struct Resigning(Arc<Leadership>);
+
+impl Drop for Resigning {
+    fn drop(&mut self) {
+        self.0.resign();
+    }
+}
+
 struct Driver {
-    shared: Arc<Shared>,
-    network: Arc<dyn Network>,
-    requests: mpsc::Receiver<SyncRequest>,
-    /// Who waits for the pass that runs now.
+    exchange: Exchange,
+    requests: mpsc::UnboundedReceiver<SyncRequest>,
+    /// Who waits for the pass that runs now, or comes next.
     waiting: Vec<SyncRequest>,
+    /// Since when this session is in step with the server.
+    online_since: Option<Instant>,
 }
 
 /// Why a session's loop woke.
@@ -63,51 +100,65 @@ enum Woken {
 }
 
 impl Driver {
+    /// Waits until this driver is the one that syncs the database.
+    async fn lead(&mut self) {
+        let mut wait = Backoff::new(TAKEOVER_FIRST, self.exchange.shared.timing.takeover);
+        loop {
+            match self.exchange.leadership.try_take() {
+                Ok(true) => return,
+                Ok(false) => {
+                    self.show(Connection::Following);
+                    self.take_requests();
+                    self.answer(&Err(SyncError::Following));
+                }
+                Err(kind) => self.fail(SyncError::Lock { kind }),
+            }
+            self.pause(wait.next()).await;
+        }
+    }
+
     /// One session: who are we, what is new, then live until something breaks or the audiences change.
-    async fn session(&mut self, backoff: &mut Backoff) -> Result<(), SyncError> {
-        let request = SessionRequest { client_id: self.shared.client_id };
-        let session = self.network.session(&request).await?;
-        let audiences: BTreeSet<AudienceKey> =
-            session.audiences.iter().map(|audience| audience.audience_key.clone()).collect();
-        let committed = self.step(move |engine| engine.begin_session(&session, now_ms())).await?;
-        self.shared.publish(committed);
-        self.bootstrap().await?;
+    async fn session(&mut self) -> Result<(), SyncError> {
+        let exchange = &self.exchange;
+        let audiences = exchange.session().await?;
+        exchange.bootstrap().await?;
+        let mut carrier = exchange.network.carrier();
         let mut ingress = self.subscribe(&audiences).await?;
         let mut look_at = None;
-        self.fetch(&audiences).await?;
+        self.take_requests();
+        self.exchange.fetch(&audiences).await?;
         loop {
-            self.upload(&audiences).await?;
+            self.exchange.upload(&audiences).await?;
             self.pass_done().await?;
-            backoff.reset();
             let due = look_at.take().unwrap_or_else(|| Instant::now() + self.interval());
             let woken = tokio::select! {
                 event = ingress.next() => Woken::Ingress(event),
-                () = self.shared.work.notified() => Woken::Work,
+                () = self.exchange.shared.work.notified() => Woken::Work,
                 Some(request) = self.requests.recv() => {
                     self.waiting.push(request);
                     Woken::Look
                 }
                 () = sleep_until(due) => Woken::Look,
-                () = carrier_changes(&*self.network) => Woken::Look,
+                now = carrier_changes(&*self.exchange.network, carrier) => {
+                    carrier = now;
+                    Woken::Look
+                }
             };
             let same = match woken {
                 Woken::Work => true,
-                Woken::Look | Woken::Ingress(Some(Ingress::Wakeup)) => self.fetch(&audiences).await?,
-                Woken::Ingress(None) => return Ok(()),
-                Woken::Ingress(Some(Ingress::Slice(slice))) => {
-                    match self.step(move |engine| engine.receive(slice)).await? {
-                        Received::Integrated(committed) => {
-                            self.shared.publish(committed);
-                            true
-                        }
-                        Received::Known => true,
-                        Received::Waiting => {
-                            look_at = Some(Instant::now() + self.shared.timing.slice_wait);
-                            true
-                        }
-                        Received::Gap => self.fetch(&audiences).await?,
-                    }
+                Woken::Look | Woken::Ingress(Some(Ingress::Wakeup)) => {
+                    self.take_requests();
+                    self.exchange.fetch(&audiences).await?
                 }
+                Woken::Ingress(None) => return Ok(()),
+                Woken::Ingress(Some(Ingress::Slice(slice))) => match self.exchange.receive(slice).await? {
+                    Received::Integrated(_) | Received::Known => true,
+                    Received::Waiting => {
+                        look_at = Some(Instant::now() + self.exchange.shared.timing.slice_wait);
+                        true
+                    }
+                    Received::Gap => self.exchange.fetch(&audiences).await?,
+                },
             };
             if !same {
                 return Ok(());
@@ -118,104 +169,65 @@ impl Driver {
     /// Live events; a network that cannot push now is polled.
     async fn subscribe(&self, audiences: &BTreeSet<AudienceKey>) -> Result<BoxStream<'static, Ingress>, SyncError> {
         let audiences: Vec<AudienceKey> = audiences.iter().cloned().collect();
-        match self.network.subscribe(&audiences).await {
+        match self.exchange.network.subscribe(&audiences).await {
             Ok(Some(stream)) => Ok(stream),
             Ok(None) | Err(NetworkError::Unavailable { .. } | NetworkError::Timeout { .. }) => Ok(pending().boxed()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Fetches and integrates until nothing more follows; false if the user's audiences are others than `audiences`.
-    async fn fetch(&self, audiences: &BTreeSet<AudienceKey>) -> Result<bool, SyncError> {
-        loop {
-            let request = self.step(|engine| engine.fetch_request()).await?;
-            let page = self.network.fetch(&request).await?;
-            let more = page.more;
-            let same = page.cursors.keys().eq(audiences.iter());
-            let committed = self.step(move |engine| engine.integrate_page(page)).await?;
-            self.shared.publish(committed);
-            if !same {
-                return Ok(false);
-            }
-            // What fell beneath a floor comes by a snapshot, and what came after that by another page.
-            if !more && !self.bootstrap().await? {
-                return Ok(true);
-            }
-        }
-    }
-
-    /// Uploads until nothing is pending.
-    async fn upload(&self, audiences: &BTreeSet<AudienceKey>) -> Result<(), SyncError> {
-        let timing = self.shared.timing;
-        let mut behind = Backoff::new(timing.retry_first / 4, timing.retry_max);
-        let mut restamped = false;
-        loop {
-            let batch_id = BatchId::from_uuid(Uuid::now_v7());
-            let Some(sent) = self.step(move |engine| engine.next_batch(batch_id)).await? else { return Ok(()) };
-            let outcome = self.network.upload(&sent.batch).await?;
-            let concluded = {
-                let outcome = outcome.clone();
-                self.step(move |engine| engine.conclude(&sent, &outcome, now_ms())).await?
-            };
-            match concluded {
-                Concluded::Settled(committed) => {
-                    self.shared.publish(committed);
-                    self.shared.refresh_status().await?;
-                }
-                Concluded::Fetch => {
-                    // The first retry is at once: only contention makes devices wait for each other.
-                    self.fetch(audiences).await?;
-                    sleep(behind.next()).await;
-                }
-                Concluded::Restamped(committed) if !restamped => {
-                    restamped = true;
-                    self.shared.publish(committed);
-                }
-                Concluded::Snapshot => {
-                    self.fetch(audiences).await?;
-                }
-                Concluded::Restamped(_) | Concluded::Later => return Err(SyncError::NotTaken { outcome }),
-            }
-        }
-    }
-
-    /// Takes snapshots until no audience waits for one; false if none did.
-    async fn bootstrap(&self) -> Result<bool, SyncError> {
-        let mut taken = false;
-        while let Some(request) = self.step(|engine| engine.snapshot_request()).await? {
-            let chunk = match self.network.snapshot(&request).await {
-                Ok(chunk) => chunk,
-                Err(NetworkError::Fault(Fault { code: FaultCode::SnapshotGone, .. })) => {
-                    self.step(|engine| engine.abandon_snapshot()).await?;
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            if let Progress::Done(committed) = self.step(move |engine| engine.take_chunk(&chunk)).await? {
-                self.shared.publish(committed);
-                taken = true;
-            }
-        }
-        Ok(taken)
-    }
-
     async fn pass_done(&mut self) -> Result<(), SyncError> {
-        self.shared.refresh_status().await?;
-        let carrier = self.network.carrier();
-        self.shared.status.send_modify(|status| {
+        let shared = Arc::clone(&self.exchange.shared);
+        self.exchange.step(move |engine| shared.count(engine)).await?;
+        let carrier = self.exchange.network.carrier();
+        self.exchange.note(|status| {
             status.connection = Connection::Online { carrier };
             status.last_sync_ms = Some(now_ms());
+            status.bootstrap = None;
+            true
         });
-        for request in self.waiting.drain(..) {
-            let _asker_left = request.send(Ok(()));
-        }
+        self.online_since.get_or_insert_with(Instant::now);
+        self.answer(&Ok(()));
         Ok(())
+    }
+
+    /// Lets everybody who asked by now wait for the pass that begins now.
+    fn take_requests(&mut self) {
+        while let Ok(request) = self.requests.try_recv() {
+            self.waiting.push(request);
+        }
+    }
+
+    /// Tells everybody who waits.
+    fn answer(&mut self, result: &Result<(), SyncError>) {
+        for request in self.waiting.drain(..) {
+            let _asker_left = request.send(result.clone());
+        }
+    }
+
+    /// Shows a failure, and tells everybody who waits.
+    fn fail(&mut self, error: SyncError) {
+        self.answer(&Err(error.clone()));
+        self.exchange.note(|status| {
+            status.last_error = Some(FailedPass { error: error.clone(), at_ms: now_ms() });
+            status.connection = Connection::Failed { error };
+            true
+        });
+    }
+
+    /// Shows what the driver is about; nobody is woken if it is the same as before.
+    fn show(&self, connection: Connection) {
+        self.exchange.note(|status| {
+            let same = std::mem::discriminant(&status.connection) == std::mem::discriminant(&connection);
+            status.connection = connection;
+            !same
+        });
     }
 
     /// When to look by itself: rarely while changes are pushed, often while they are not. Jittered by a quarter.
     fn interval(&self) -> Duration {
-        let timing = &self.shared.timing;
-        let mean = if self.network.carrier().is_live() { timing.head_check } else { timing.poll };
+        let timing = &self.exchange.shared.timing;
+        let mean = if self.exchange.network.carrier().is_live() { timing.head_check } else { timing.poll };
         mean.mul_f64(rand::rng().random_range(0.75..1.25))
     }
 
@@ -226,19 +238,15 @@ impl Driver {
             Some(request) = self.requests.recv() => self.waiting.push(request),
         }
     }
-
-    async fn step<T: Send + 'static>(
-        &self,
-        step: impl FnOnce(&mut crate::engine::Engine<crate::store::SqliteStore>) -> Result<T, EngineError> + Send + 'static,
-    ) -> Result<T, SyncError> {
-        self.shared.blocking(move |engine| step(engine).map_err(SyncError::from)).await
-    }
 }
 
-/// Waits until something else carries messages: what was pushed meanwhile may be missing here.
-async fn carrier_changes(network: &dyn Network) {
-    let before = network.carrier();
-    while network.carrier() == before {
+/// Waits until something other than `before` carries messages: what was pushed meanwhile may be missing here.
+async fn carrier_changes(network: &dyn Network, before: Carrier) -> Carrier {
+    loop {
+        let now = network.carrier();
+        if now != before {
+            return now;
+        }
         sleep(CARRIER_LOOK).await;
     }
 }

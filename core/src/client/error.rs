@@ -22,6 +22,12 @@ pub enum ClientError {
     /// A requested sync pass failed. The driver tries again by itself.
     #[error(transparent)]
     Sync(#[from] SyncError),
+    /// The table is not one of those that the client was built with, so no commit ever touches it.
+    #[error("table {table} is not synced")]
+    NotTracked {
+        /// What was asked for.
+        table: String,
+    },
     /// There is no network to sync with: [`super::Client::go_online`] first.
     #[error("the client is offline")]
     Offline,
@@ -45,9 +51,9 @@ pub enum OpenError {
     /// An action cannot be registered.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The user id is not one.
+    /// The user id or a table's name is not one.
     #[error(transparent)]
-    User(#[from] IdError),
+    Id(#[from] IdError),
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -79,10 +85,22 @@ pub enum SyncError {
         /// Why.
         outcome: Outcome,
     },
-    /// The runtime is shutting down, or a step panicked.
+    /// The server says that more follows, and its answer leads nowhere.
+    #[error("a fetched page says that more follows, but moves no cursor")]
+    NoProgress,
+    /// Another process syncs this database; it also uploads what is executed here.
+    #[error("another process syncs this database")]
+    Following,
+    /// The lock file beside the database, `<database>.sync`, cannot be used.
+    #[error("the lock file beside the database cannot be used: {kind}")]
+    Lock {
+        /// What the file system said.
+        kind: std::io::ErrorKind,
+    },
+    /// The runtime is shutting down, or a step or the network panicked.
     #[error("the pass was interrupted (panicked: {panicked})")]
     Interrupted {
-        /// Whether a step panicked.
+        /// Whether something panicked.
         panicked: bool,
     },
 }
@@ -94,7 +112,7 @@ impl From<ClientError> for SyncError {
             ClientError::Sync(error) => error,
             ClientError::Engine(error) => Self::Engine(error),
             ClientError::Interrupted { panicked } => Self::Interrupted { panicked },
-            ClientError::Execute(_) | ClientError::Sql(_) | ClientError::Offline => {
+            ClientError::Execute(_) | ClientError::Sql(_) | ClientError::NotTracked { .. } | ClientError::Offline => {
                 Self::Interrupted { panicked: false }
             }
         }

@@ -6,30 +6,37 @@
 mod backoff;
 mod builder;
 mod driver;
+mod elsewhere;
 mod error;
+mod exchange;
 mod execution;
+mod feed;
+mod leadership;
+mod live;
+mod shared;
+mod slot;
 mod status;
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
-use tokio::task::AbortHandle;
+use tokio::sync::{broadcast, oneshot, watch};
 use uuid::Uuid;
 
 pub use builder::{ClientBuilder, Timing};
 pub use error::{ClientError, OpenError, SyncError};
 pub use execution::Execution;
-pub use status::{Connection, Status};
+pub use feed::{Change, Watch};
+pub use live::LiveQuery;
+pub use status::{Connection, FailedPass, Progress, Status};
 
+use self::shared::Shared;
+use self::slot::DriverSlot;
 use crate::action::Action;
-use crate::engine::{Committed, Engine, EngineError, ExecuteInput};
-use crate::model::{ActionId, ClientId, UserId, Value};
+use crate::engine::{Engine, ExecuteInput};
+use crate::model::{ActionId, ClientId, TableName, UserId, Value};
 use crate::network::Network;
-use crate::store::{Fate, Quarantined, Reader, Row, SqlError, SqliteStore};
-
-/// How many commits a slow reader of the change feed may fall behind before it is told so.
-const CHANGES_BUFFERED: usize = 1024;
+use crate::store::{Fate, Quarantined, Row, SqliteStore};
 
 /// One device's database, and its connection to the others. Cheap to clone.
 ///
@@ -38,44 +45,6 @@ const CHANGES_BUFFERED: usize = 1024;
 pub struct Client {
     shared: Arc<Shared>,
     driver: Arc<DriverSlot>,
-}
-
-/// What the client and its driver share.
-#[derive(Debug)]
-struct Shared {
-    engine: Mutex<Engine<SqliteStore>>,
-    readers: Mutex<Vec<Reader>>,
-    path: PathBuf,
-    client_id: ClientId,
-    user_id: UserId,
-    timing: Timing,
-    changes: broadcast::Sender<Arc<Committed>>,
-    status: watch::Sender<Status>,
-    work: Notify,
-}
-
-/// The running driver, if any. It ends with the last clone of the client.
-#[derive(Debug, Default)]
-struct DriverSlot(Mutex<Option<(AbortHandle, mpsc::Sender<SyncRequest>)>>);
-
-type SyncRequest = oneshot::Sender<Result<(), SyncError>>;
-
-impl Drop for DriverSlot {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-impl DriverSlot {
-    fn stop(&self) {
-        if let Some((driver, _)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            driver.abort();
-        }
-    }
-
-    fn requests(&self) -> Option<mpsc::Sender<SyncRequest>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(_, requests)| requests.clone())
-    }
 }
 
 impl Client {
@@ -105,25 +74,25 @@ impl Client {
     pub async fn execute<A: Action>(&self, action: A) -> Result<Execution<A::Output>, ClientError> {
         let action_id = ActionId::from_uuid(Uuid::now_v7());
         let feed = self.shared.changes.subscribe();
-        let executed = self
+        let shared = Arc::clone(&self.shared);
+        let output = self
             .blocking(move |engine| {
                 let input = ExecuteInput { action_id, now_ms: driver::now_ms() };
-                Ok(engine.execute(&action, input)?)
+                let executed = engine.execute(&action, input)?;
+                // Told here, so that an app that no longer waits for its output still sees the row, and syncs it.
+                shared.publish(executed.committed);
+                shared.status.send_modify(|status| status.pending += 1);
+                shared.work.notify_one();
+                Ok(executed.output)
             })
             .await?;
-        self.shared.publish(executed.committed);
-        self.shared.status.send_modify(|status| status.pending += 1);
-        self.shared.work.notify_one();
-        Ok(Execution::new(action_id, executed.output, self.clone(), feed))
+        Ok(Execution::new(action_id, output, self.clone(), feed))
     }
 
     /// Syncs with this network from now on, in the background, until [`Self::go_offline`] or the last clone is dropped.
     /// A network that was used before is left. Must be called within a tokio runtime.
     pub fn go_online(&self, network: Arc<dyn Network>) {
-        self.driver.stop();
-        let (requests, inbox) = mpsc::channel(64);
-        let driver = tokio::spawn(driver::run(Arc::clone(&self.shared), network, inbox));
-        *self.driver.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((driver.abort_handle(), requests));
+        self.driver.start(&self.shared, network);
     }
 
     /// Stops syncing. Local work goes on.
@@ -136,19 +105,66 @@ impl Client {
     /// nothing is pending but what was executed meanwhile. Requests made at the same time share one pass.
     ///
     /// # Errors
-    /// [`ClientError::Offline`] if there is no network, [`ClientError::Sync`] if the pass failed; the driver goes on.
+    /// [`ClientError::Offline`] if there is no network; [`ClientError::Sync`] if the pass failed, and the driver goes on;
+    /// [`SyncError::Following`] in it if another process syncs this database.
     pub async fn sync_now(&self) -> Result<(), ClientError> {
         let requests = self.driver.requests().ok_or(ClientError::Offline)?;
         let (reply, done) = oneshot::channel();
-        requests.send(reply).await.map_err(|_| ClientError::Offline)?;
+        requests.send(reply).map_err(|_| ClientError::Offline)?;
         Ok(done.await.map_err(|_| ClientError::Offline)??)
     }
 
     /// The change feed: one event per committed step, with the rows it touched and the fates it decided. A reader that
     /// falls far behind is told how many it missed, and should read the rows again.
     #[must_use]
-    pub fn changes(&self) -> broadcast::Receiver<Arc<Committed>> {
+    pub fn changes(&self) -> broadcast::Receiver<Arc<Change>> {
         self.shared.changes.subscribe()
+    }
+
+    /// Yields when a commit touches a row of one of these tables; commits in quick succession are one item.
+    ///
+    /// ```
+    /// # use synchrotron_core::client::{Client, ClientError};
+    /// # async fn show(client: Client) -> Result<(), ClientError> {
+    /// let mut touched = client.watch(["seats", "notes"])?;
+    /// while touched.next().await.is_some() {
+    ///     let free = client.query("SELECT count(*) AS free FROM seats WHERE holder IS NULL", &[]).await?;
+    ///     println!("{:?}", free[0].get::<i64>("free"));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ClientError::NotTracked`] names a table that is not synced, such as a view: use [`Self::live_query`] there.
+    pub fn watch<T: Into<String>>(&self, tables: impl IntoIterator<Item = T>) -> Result<Watch, ClientError> {
+        let tracked = |table: String| match TableName::new(table.as_str()) {
+            Ok(name) if self.shared.tables.contains(&name) => Ok(name),
+            _ => Err(ClientError::NotTracked { table }),
+        };
+        let tables: BTreeSet<_> = tables.into_iter().map(|table| tracked(table.into())).collect::<Result<_, _>>()?;
+        Ok(Watch::new(self.changes(), tables))
+    }
+
+    /// The rows of a read-only query: now, and again after each commit that changes them.
+    ///
+    /// The query runs again only after commits that touch a table that it reads, also through views, and also a table
+    /// that triggers keep up to date, such as a full-text index. It is compared as a whole: say `ORDER BY`, and `LIMIT`.
+    ///
+    /// ```
+    /// # use synchrotron_core::{client::{Client, ClientError}, params};
+    /// # async fn show(client: Client) -> Result<(), ClientError> {
+    /// let mut free = client.live_query("SELECT id FROM seats WHERE holder IS NULL ORDER BY id LIMIT 50", params![]);
+    /// while let Some(seats) = free.next().await {
+    ///     for seat in seats? {
+    ///         println!("{:?}", seat.get::<String>("id"));
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn live_query(&self, sql: impl Into<String>, params: &[Value]) -> LiveQuery {
+        LiveQuery::new(&self.shared, sql.into(), params.to_vec())
     }
 
     /// The sync status, always the newest.
@@ -162,8 +178,8 @@ impl Client {
     /// # Errors
     /// [`ClientError::Sql`] with SQLite's own reason.
     pub async fn query(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>, ClientError> {
-        let (shared, sql, params) = (Arc::clone(&self.shared), sql.to_owned(), params.to_vec());
-        joined(tokio::task::spawn_blocking(move || shared.query(&sql, &params)).await)?.map_err(ClientError::Sql)
+        let (sql, params) = (sql.to_owned(), params.to_vec());
+        self.shared.reading(move |reader| reader.query(&sql, &params)).await
     }
 
     /// What became of an action that was executed here, also in an earlier run of the app; `None` while it is pending.
@@ -188,53 +204,4 @@ impl Client {
     ) -> Result<T, ClientError> {
         self.shared.blocking(step).await
     }
-}
-
-impl Shared {
-    /// Runs one step of the engine where blocking is allowed.
-    async fn blocking<T: Send + 'static, E: From<ClientError> + Send + 'static>(
-        self: &Arc<Self>,
-        step: impl FnOnce(&mut Engine<SqliteStore>) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E> {
-        let shared = Arc::clone(self);
-        let run = move || step(&mut shared.engine.lock().unwrap_or_else(PoisonError::into_inner));
-        joined(tokio::task::spawn_blocking(run).await)?
-    }
-
-    fn query(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>, SqlError> {
-        let pooled = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let reader = match pooled {
-            Some(reader) => reader,
-            None => Reader::open(&self.path)?,
-        };
-        let rows = reader.query(sql, params);
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
-        rows
-    }
-
-    /// Tells the app what a step changed.
-    fn publish(&self, committed: Committed) {
-        if !committed.rows.is_empty() || !committed.fates.is_empty() {
-            // An app without readers of the feed is no error.
-            let _readers = self.changes.send(Arc::new(committed));
-        }
-    }
-
-    /// Counts again what the status shows.
-    async fn refresh_status(self: &Arc<Self>) -> Result<(), SyncError> {
-        let counts = |engine: &mut Engine<SqliteStore>| -> Result<_, EngineError> {
-            Ok((engine.pending_count()?, engine.quarantined()?.len()))
-        };
-        let (pending, quarantined) = self.blocking(move |engine| Ok::<_, SyncError>(counts(engine)?)).await?;
-        self.status.send_modify(|status| {
-            status.pending = pending;
-            status.quarantined = quarantined;
-        });
-        Ok(())
-    }
-}
-
-/// A step that panicked, or a runtime that is shutting down.
-fn joined<T>(result: Result<T, tokio::task::JoinError>) -> Result<T, ClientError> {
-    result.map_err(|error| ClientError::Interrupted { panicked: error.is_panic() })
 }

@@ -11,9 +11,13 @@ pub struct Status {
     /// Local actions that wait for the server.
     pub pending: u64,
     /// Local actions in quarantine.
-    pub quarantined: usize,
+    pub quarantined: u64,
     /// When the newest pass was done, in milliseconds since 1970.
     pub last_sync_ms: Option<i64>,
+    /// The newest pass that failed. It stays when later passes succeed: compare it with `last_sync_ms`.
+    pub last_error: Option<FailedPass>,
+    /// How far the snapshot is that is being taken, while one is.
+    pub bootstrap: Option<Progress>,
 }
 
 /// Whether and how a client is connected.
@@ -22,6 +26,9 @@ pub enum Connection {
     /// No network was given, or the app went offline.
     #[default]
     Offline,
+    /// Another process syncs this database. Actions run here as ever, that process uploads them, and what it receives is
+    /// seen here. This one takes over when it is gone.
+    Following,
     /// A session is being opened.
     Connecting,
     /// Syncing.
@@ -42,7 +49,25 @@ impl Connection {
     pub const fn carrier(&self) -> Option<Carrier> {
         match self {
             Self::Online { carrier } => Some(*carrier),
-            Self::Offline | Self::Connecting | Self::Failed { .. } => None,
+            Self::Offline | Self::Following | Self::Connecting | Self::Failed { .. } => None,
         }
     }
+}
+
+/// A pass that failed.
+#[derive(Debug, Clone)]
+pub struct FailedPass {
+    /// Why.
+    pub error: SyncError,
+    /// When, in milliseconds since 1970.
+    pub at_ms: i64,
+}
+
+/// How far a snapshot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Rows received.
+    pub rows_done: u64,
+    /// Rows in all, as the server counts them.
+    pub rows_total: u64,
 }

@@ -131,6 +131,14 @@ impl<S: Store> Engine<S> {
         self.read(|txn| Ok(txn.cursors()?))
     }
 
+    /// Whether another process committed to this database since this was asked last: any row and any fate may be another.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`].
+    pub fn changed_elsewhere(&mut self) -> Result<bool, EngineError> {
+        Ok(self.store.changed_elsewhere()?)
+    }
+
     /// How many local actions wait for the server.
     ///
     /// # Errors

@@ -28,6 +28,12 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError`] if the database is busy, full, corrupt or gone.
     fn begin(&mut self) -> Result<Box<dyn StoreTxn + '_>, StoreError>;
+
+    /// Whether someone else, such as another process, committed to the database since this was asked last.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot say.
+    fn changed_elsewhere(&mut self) -> Result<bool, StoreError>;
 }
 
 /// One write transaction: all of it is kept by `commit`, none of it if it is dropped.

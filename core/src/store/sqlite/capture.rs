@@ -20,6 +20,10 @@ use crate::action::{Table, quoted};
 use crate::model::{ActionId, Columns, Operation};
 use crate::store::StoreError;
 
+/// The functions that capture triggers call, with their numbers of arguments.
+pub(super) const FUNCTIONS: [(&str, i32); 3] =
+    [("synchrotron_capturing", 0), ("synchrotron_action", 0), ("synchrotron_image", -1)];
+
 /// What writes to tracked tables mean at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {

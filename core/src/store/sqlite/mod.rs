@@ -67,6 +67,8 @@ pub struct SqliteStore {
     connection: Connection,
     capture: Capture,
     path: PathBuf,
+    /// SQLite's count of commits by other connections, as it was asked last.
+    others: i64,
 }
 
 impl SqliteStore {
@@ -93,7 +95,8 @@ impl SqliteStore {
         setup.execute_batch(&settings.schema)?;
         capture.track(&setup, &settings.tables)?;
         setup.commit()?;
-        Ok(Self { connection, capture, path: settings.path.clone() })
+        let others = commits_of_others(&connection)?;
+        Ok(Self { connection, capture, path: settings.path.clone(), others })
     }
 
     /// The database file.
@@ -101,6 +104,11 @@ impl SqliteStore {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Moves with every commit of another connection, and with none of this one.
+fn commits_of_others(connection: &Connection) -> Result<i64, StoreError> {
+    Ok(connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?)
 }
 
 fn make_sync_tables(setup: &Transaction<'_>, settings: &SqliteSettings) -> Result<(), StoreError> {
@@ -126,6 +134,11 @@ impl Store for SqliteStore {
         self.capture.close();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         Ok(Box::new(SqliteTxn { transaction, capture: &self.capture }))
+    }
+
+    fn changed_elsewhere(&mut self) -> Result<bool, StoreError> {
+        let before = std::mem::replace(&mut self.others, commits_of_others(&self.connection)?);
+        Ok(self.others != before)
     }
 }
 

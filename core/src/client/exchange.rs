@@ -1,0 +1,185 @@
+//! What a driver says to the server, and what the engine makes of the answers: fetch, snapshot, upload.
+//!
+//! Place in the journey: between engine and network, one message at a time. Whatever a step commits is told within the
+//! step, so a driver may be stopped at every wait.
+//!
+//! # Invariants
+//! - No answer makes it spin: what leads nowhere is an error, and what is asked again unchanged is asked after a wait.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::backoff::Backoff;
+use super::driver::now_ms;
+use super::leadership::Leadership;
+use super::shared::Shared;
+use super::{Progress, Status, SyncError};
+use crate::engine::{self, Concluded, Engine, EngineError, Received, SentBatch};
+use crate::model::{ActionId, AudienceKey, BatchId};
+use crate::network::{Network, NetworkError};
+use crate::store::SqliteStore;
+use crate::wire::{Fault, FaultCode, Outcome, Session, SessionRequest, Slice, SnapshotChunk};
+
+/// One driver's way to the server, and to the engine.
+pub(super) struct Exchange {
+    pub(super) shared: Arc<Shared>,
+    pub(super) network: Arc<dyn Network>,
+    pub(super) leadership: Arc<Leadership>,
+}
+
+impl Exchange {
+    /// Asks who the user is; returns the audiences that it is in.
+    pub(super) async fn session(&self) -> Result<BTreeSet<AudienceKey>, SyncError> {
+        let request = SessionRequest { client_id: self.shared.client_id };
+        let session = self.network.session(&request).await?;
+        let audiences = session.audiences.iter().map(|audience| audience.audience_key.clone()).collect();
+        self.begin(session).await?;
+        Ok(audiences)
+    }
+
+    async fn begin(&self, session: Session) -> Result<(), SyncError> {
+        let shared = Arc::clone(&self.shared);
+        self.step(move |engine| {
+            shared.publish(engine.begin_session(&session, now_ms())?);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes a live slice.
+    pub(super) async fn receive(&self, slice: Slice) -> Result<Received, SyncError> {
+        let shared = Arc::clone(&self.shared);
+        self.step(move |engine| {
+            let received = engine.receive(slice)?;
+            if let Received::Integrated(committed) = &received {
+                shared.publish(committed.clone());
+            }
+            Ok(received)
+        })
+        .await
+    }
+
+    /// Fetches and integrates until nothing more follows; false if the user's audiences are others than `audiences`.
+    pub(super) async fn fetch(&self, audiences: &BTreeSet<AudienceKey>) -> Result<bool, SyncError> {
+        loop {
+            let request = self.step(|engine| engine.fetch_request()).await?;
+            let page = self.network.fetch(&request).await?;
+            if page.more && page.cursors == request.cursors {
+                return Err(SyncError::NoProgress);
+            }
+            let more = page.more;
+            let same = page.cursors.keys().eq(audiences.iter());
+            let shared = Arc::clone(&self.shared);
+            self.step(move |engine| {
+                shared.publish(engine.integrate_page(page)?);
+                Ok(())
+            })
+            .await?;
+            if !same {
+                return Ok(false);
+            }
+            // What fell beneath a floor comes by a snapshot, and what came after that by another page.
+            if !more && !self.bootstrap().await? {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Takes snapshots until no audience waits for one; false if none did.
+    pub(super) async fn bootstrap(&self) -> Result<bool, SyncError> {
+        let mut taken = false;
+        let mut again = self.soon_again();
+        let mut asked = None;
+        while let Some(request) = self.step(|engine| engine.snapshot_request()).await? {
+            if asked.as_ref() == Some(&request) {
+                sleep(again.next()).await;
+            }
+            match self.network.snapshot(&request).await {
+                Ok(chunk) => taken |= self.take(chunk).await?,
+                Err(NetworkError::Fault(Fault { code: FaultCode::SnapshotGone, .. })) => {
+                    self.step(|engine| engine.abandon_snapshot()).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            asked = Some(request);
+        }
+        Ok(taken)
+    }
+
+    /// Takes a chunk of a snapshot; true with its last one.
+    async fn take(&self, chunk: SnapshotChunk) -> Result<bool, SyncError> {
+        let shared = Arc::clone(&self.shared);
+        let step = self.step(move |engine| {
+            Ok(match engine.take_chunk(&chunk)? {
+                engine::Progress::Loading { rows_done, rows_total } => Some(Progress { rows_done, rows_total }),
+                engine::Progress::Done(committed) => {
+                    shared.publish(committed);
+                    None
+                }
+            })
+        });
+        let bootstrap = step.await?;
+        self.note(|status| std::mem::replace(&mut status.bootstrap, bootstrap) != bootstrap);
+        Ok(bootstrap.is_none())
+    }
+
+    /// Uploads until nothing is pending.
+    pub(super) async fn upload(&self, audiences: &BTreeSet<AudienceKey>) -> Result<(), SyncError> {
+        let mut again = self.soon_again();
+        let mut settled: Vec<ActionId> = Vec::new();
+        let mut restamped = false;
+        loop {
+            let batch_id = BatchId::from_uuid(Uuid::now_v7());
+            let Some(sent) = self.step(move |engine| engine.next_batch(batch_id)).await? else { return Ok(()) };
+            let ids = sent.batch.records.iter().map(|record| record.id).collect();
+            if ids == settled {
+                // The server said that it is done with them, and they are still here.
+                sleep(again.next()).await;
+            }
+            let outcome = self.network.upload(&sent.batch).await?;
+            match self.conclude(sent, outcome.clone()).await? {
+                Concluded::Settled(_) => settled = ids,
+                Concluded::Restamped(_) if !restamped => restamped = true,
+                Concluded::Fetch | Concluded::Snapshot => {
+                    // The first retry is soon: only contention makes devices wait for each other.
+                    self.fetch(audiences).await?;
+                    sleep(again.next()).await;
+                }
+                Concluded::Restamped(_) | Concluded::Later => return Err(SyncError::NotTaken { outcome }),
+            }
+        }
+    }
+
+    async fn conclude(&self, sent: SentBatch, outcome: Outcome) -> Result<Concluded, SyncError> {
+        let shared = Arc::clone(&self.shared);
+        self.step(move |engine| {
+            let concluded = engine.conclude(&sent, &outcome, now_ms())?;
+            if let Concluded::Settled(committed) | Concluded::Restamped(committed) = &concluded {
+                shared.publish(committed.clone());
+                shared.count(engine)?;
+            }
+            Ok(concluded)
+        })
+        .await
+    }
+
+    fn soon_again(&self) -> Backoff {
+        Backoff::new(self.shared.timing.retry_first / 4, self.shared.timing.retry_max)
+    }
+
+    /// Changes the status, unless this driver was stopped: then another, or the app, has the say.
+    pub(super) fn note(&self, change: impl FnOnce(&mut Status) -> bool) {
+        self.shared.status.send_if_modified(|status| !self.leadership.is_resigned() && change(status));
+    }
+
+    /// Runs a step of the engine.
+    pub(super) async fn step<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(&mut Engine<SqliteStore>) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, SyncError> {
+        self.shared.blocking(move |engine| step(engine).map_err(SyncError::from)).await
+    }
+}
