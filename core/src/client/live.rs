@@ -98,10 +98,9 @@ impl Live {
     }
 
     async fn run(&mut self) -> Option<Result<Answer, ClientError>> {
-        let shared = self.shared.upgrade()?;
         let query = Arc::clone(&self.query);
         let known = self.tables.take();
-        let read = shared.reading(move |reader| {
+        let read = self.shared.upgrade()?.reading(move |reader| {
             let tables = match known {
                 Some(tables) => tables,
                 None => reader.sources(&query.0)?,

@@ -75,13 +75,17 @@ impl Shared {
         joined(tokio::task::spawn_blocking(run).await)?
     }
 
-    /// Runs a query where blocking is allowed, beside the engine.
-    pub(super) async fn reading<T: Send + 'static>(
+    /// Runs a query where blocking is allowed, beside the engine. The answer's future does not keep the client alive.
+    pub(super) fn reading<T: Send + 'static, R>(
         self: &Arc<Self>,
-        read: impl FnOnce(&Reader) -> Result<T, SqlError> + Send + 'static,
-    ) -> Result<T, ClientError> {
+        read: R,
+    ) -> impl Future<Output = Result<T, ClientError>> + Send + use<T, R>
+    where
+        R: FnOnce(&Reader) -> Result<T, SqlError> + Send + 'static,
+    {
         let shared = Arc::clone(self);
-        joined(tokio::task::spawn_blocking(move || shared.with_reader(read)).await)?.map_err(ClientError::Sql)
+        let answer = tokio::task::spawn_blocking(move || shared.with_reader(read));
+        async move { joined(answer.await)?.map_err(ClientError::Sql) }
     }
 
     fn with_reader<T>(&self, read: impl FnOnce(&Reader) -> Result<T, SqlError>) -> Result<T, SqlError> {

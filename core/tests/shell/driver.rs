@@ -1,0 +1,183 @@
+//! The driver goes on: whatever the network does, whoever gives up, and without spinning.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::join_all;
+use synchrotron_core::client::{Client, ClientError, Connection, SyncError, Timing};
+use synchrotron_core::model::{AudienceKey, Cursor, Epoch};
+use synchrotron_core::network::Ingress;
+use synchrotron_core::wire::Slice;
+use uuid::Uuid;
+
+use crate::scripted::{CALLS, Call, Fault, Scripted};
+use crate::support::{Break, World, alice, note, open, soon, within};
+
+async fn online(world: &World, name: &str) -> (Client, Arc<Scripted>) {
+    let client = world.client(name).await;
+    let network = Scripted::new(world.server.connect(alice()));
+    client.go_online(Arc::clone(&network) as _);
+    (client, network)
+}
+
+/// Everything that was executed is at the server, once.
+async fn whole(client: &Client, world: &World, texts: usize) {
+    within(client.sync_now()).await;
+    assert_eq!(client.status().borrow().pending, 0);
+    assert_eq!(world.texts(), texts);
+}
+
+#[tokio::test]
+async fn requests_that_come_together_share_one_pass_after_the_one_that_runs() {
+    let world = World::new();
+    let (client, network) = online(&world, "alice").await;
+    within(client.sync_now()).await;
+    network.let_fetch(false);
+    let before = network.count(Call::Fetch);
+    let mut first = Box::pin(client.sync_now());
+    assert!((&mut first).now_or_never().is_none());
+    soon(network.called(Call::Fetch, before + 1)).await;
+    let mut others: Vec<_> = (0..200).map(|_| Box::pin(client.sync_now())).collect();
+    for other in &mut others {
+        assert!(other.now_or_never().is_none(), "a request that comes during a pass waits for the next");
+    }
+    network.let_fetch(true);
+    within(first).await;
+    for answer in soon(join_all(others)).await {
+        answer.expect("synced");
+    }
+    assert_eq!(network.count(Call::Fetch) - before, 2, "201 requests, two passes");
+}
+
+#[tokio::test]
+async fn u30_the_next_trigger_runs_after_going_offline_in_the_middle_of_any_call() {
+    for call in CALLS {
+        for fault in [Fault::Stop, Fault::StopAfter] {
+            let world = World::new();
+            let client = world.client("alice").await;
+            within(client.execute(note("a"))).await;
+            let network = Scripted::new(world.server.connect(alice()));
+            network.fault(call, fault);
+            client.go_online(Arc::clone(&network) as _);
+            soon(network.called(call, 1)).await;
+            client.go_offline();
+            assert!(matches!(client.status().borrow().connection, Connection::Offline));
+            within(client.execute(note("b"))).await;
+            network.mend();
+            client.go_online(network);
+            whole(&client, &world, 2).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn u30_a_request_that_is_given_up_at_any_call_keeps_nobody_waiting() {
+    for call in [Call::Session, Call::Subscribe, Call::Fetch, Call::Upload] {
+        let world = World::new();
+        let client = world.client("alice").await;
+        within(client.execute(note("a"))).await;
+        let network = Scripted::new(world.server.connect(alice()));
+        network.fault(call, Fault::Panic);
+        network.let_fetch(false);
+        client.go_online(Arc::clone(&network) as _);
+        let mut given_up = Box::pin(client.sync_now());
+        assert!((&mut given_up).now_or_never().is_none());
+        drop(given_up);
+        network.let_fetch(true);
+        soon(network.called(call, 2)).await;
+        network.mend();
+        // A request may still meet the pass that fails; the one after it does not.
+        let _failed_with_that_pass = soon(client.sync_now()).await;
+        whole(&client, &world, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn u30_a_network_that_panics_is_shown_and_tried_again() {
+    for call in CALLS {
+        let world = World::new();
+        let client = world.client("alice").await;
+        within(client.execute(note("a"))).await;
+        let network = Scripted::new(world.server.connect(alice()));
+        network.fault(call, Fault::Panic);
+        client.go_online(Arc::clone(&network) as _);
+        let mut status = client.status();
+        let failed = soon(status.wait_for(|status| matches!(status.connection, Connection::Failed { .. }))).await;
+        let error = failed.expect("the client lives").last_error.clone().expect("it is kept").error;
+        assert!(matches!(error, SyncError::Interrupted { panicked: true }), "{call:?}: {error}");
+        network.mend();
+        let recovered = soon(status.wait_for(|status| status.connection.carrier().is_some())).await;
+        assert!(recovered.expect("the client lives").last_error.is_some(), "for a look at it later");
+        whole(&client, &world, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn an_action_that_panics_leaves_the_client_whole() {
+    let world = World::new();
+    let (client, _network) = online(&world, "alice").await;
+    within(client.sync_now()).await;
+    assert!(client.execute(Break {}).await.is_err());
+    within(client.execute(note("a"))).await;
+    whole(&client, &world, 1).await;
+}
+
+fn slice(epoch: u128, audience: &str, prev: i64, through: i64) -> Ingress {
+    Ingress::Slice(Slice {
+        epoch: Epoch::from_uuid(Uuid::from_u128(epoch)),
+        audience_key: AudienceKey::new(audience).expect("an audience"),
+        prev: Cursor::new(prev),
+        through: Cursor::new(through),
+        records: Vec::new(),
+    })
+}
+
+#[tokio::test]
+async fn u30_slices_of_another_epoch_a_foreign_audience_or_out_of_nowhere_stop_nothing() {
+    let world = World::new();
+    let client = world.client("alice").await;
+    let network = Scripted::new(world.server.connect(alice()));
+    network.push([
+        slice(1, "project:not-mine", 0, 7),
+        slice(1, "user:alice", 90, 99),
+        slice(1, "user:alice", 9, 3),
+        slice(1, "user:alice", i64::MAX, i64::MIN),
+        slice(666, "user:alice", 0, 5),
+    ]);
+    client.go_online(Arc::clone(&network) as _);
+    within(client.execute(note("a"))).await;
+    soon(network.called(Call::Session, 2)).await;
+    whole(&client, &world, 1).await;
+    assert!(client.status().borrow().last_error.is_some(), "the foreign epoch was told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_ends_at_once_is_opened_again_ever_more_rarely() {
+    let world = World::new();
+    let client = open(&world.path("alice"), Timing::default()).await;
+    let network = Scripted::new(world.server.connect(alice()));
+    network.fault(Call::Stream, Fault::Close);
+    client.go_online(Arc::clone(&network) as _);
+    within(client.sync_now()).await;
+    tokio::select! {
+        () = network.called(Call::Session, 200) => panic!("it spins"),
+        () = tokio::time::sleep(Duration::from_secs(60)) => {}
+    }
+    let sessions = network.count(Call::Session);
+    assert!((5..100).contains(&sessions), "{sessions} sessions in a minute");
+    network.mend();
+    within(client.execute(note("a"))).await;
+    soon(client.status().wait_for(|status| status.pending == 0)).await.expect("the client lives");
+}
+
+#[tokio::test]
+async fn offline_answers_who_waits() {
+    let world = World::new();
+    let (client, network) = online(&world, "alice").await;
+    network.let_fetch(false);
+    let mut waits = Box::pin(client.sync_now());
+    assert!((&mut waits).now_or_never().is_none());
+    client.go_offline();
+    assert!(matches!(soon(waits).await, Err(ClientError::Offline)));
+}

@@ -1,0 +1,10 @@
+//! The async shell, pushed: live data for the app, readers beside a busy writer, a driver that nothing stops, and several
+//! processes on one database file.
+
+mod bridge;
+mod driver;
+mod live;
+mod processes;
+mod readers;
+mod scripted;
+mod support;

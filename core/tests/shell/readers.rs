@@ -1,0 +1,93 @@
+//! Readers never block the writer, and it never blocks them.
+
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+use synchrotron_core::action::{Action, ActionError, Context};
+use synchrotron_core::client::ClientError;
+
+use crate::support::{World, note, within};
+
+/// Tells that the slow action runs, and lets it end.
+static GATE: Mutex<Option<(Sender<()>, Receiver<()>)>> = Mutex::new(None);
+
+/// Holds its transaction open until the test lets it end.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Slow {}
+
+impl Action for Slow {
+    const TAG: &'static str = "slow_v1";
+    type Output = ();
+
+    fn run(&self, ctx: &mut Context<'_>) -> Result<(), ActionError> {
+        let audience = format!("user:{}", ctx.user_id());
+        ctx.insert("notes", &[("text", "slow".into()), ("audience_key", audience.into())])?;
+        let (running, go_on) = GATE.lock().expect("no panic").take().expect("the test set it");
+        running.send(()).expect("the test waits");
+        go_on.recv().expect("the test lets it end");
+        Ok(())
+    }
+}
+
+async fn count(client: &synchrotron_core::client::Client) -> i64 {
+    let rows = within(client.query("SELECT count(*) AS count FROM notes", &[])).await;
+    rows[0].get("count").expect("a number")
+}
+
+#[tokio::test]
+async fn a_long_write_transaction_does_not_delay_queries() {
+    let world = World::new();
+    let client = world.client("alice").await;
+    within(client.execute(note("before"))).await;
+    let ((running, runs), (let_go, go_on)) = (channel(), channel());
+    *GATE.lock().expect("no panic") = Some((running, go_on));
+    let writer = client.clone();
+    let writing = tokio::spawn(async move { writer.execute(Slow {}).await });
+    tokio::task::spawn_blocking(move || runs.recv()).await.expect("no panic").expect("it runs");
+    for _ in 0..20 {
+        assert_eq!(count(&client).await, 1, "the newest commit, while another is made");
+    }
+    assert!(!writing.is_finished());
+    let_go.send(()).expect("it waits");
+    within(async { writing.await.expect("no panic") }).await;
+    assert_eq!(count(&client).await, 2);
+}
+
+#[tokio::test]
+async fn a_slow_reader_does_not_stop_the_writer_and_keeps_its_view() {
+    let world = World::new();
+    let client = world.client("alice").await;
+    within(client.execute(note("before"))).await;
+    let slow = Connection::open(world.path("alice")).expect("opens");
+    slow.execute_batch("BEGIN").expect("begins");
+    let seen = || slow.query_row("SELECT count(*) FROM notes", [], |row| row.get::<_, i64>(0)).expect("reads");
+    assert_eq!(seen(), 1);
+    for text in 0..50 {
+        within(client.execute(note(text.to_string()))).await;
+    }
+    assert_eq!(seen(), 1, "a reader sees one commit until it ends");
+    assert_eq!(count(&client).await, 51);
+    slow.execute_batch("COMMIT").expect("ends");
+    assert_eq!(seen(), 51);
+}
+
+#[tokio::test]
+async fn queries_cannot_leave_anything_open_or_write() {
+    let world = World::new();
+    let client = world.client("alice").await;
+    for refused in [
+        "BEGIN",
+        "SAVEPOINT a",
+        "ATTACH 'other.db' AS other",
+        "DELETE FROM notes",
+        "INSERT INTO tags (id, audience_key) VALUES ('a', 'b')",
+        "CREATE TABLE more (id TEXT)",
+    ] {
+        let error = client.query(refused, &[]).await.expect_err("refused");
+        assert!(matches!(error, ClientError::Sql(_)), "{refused}: {error}");
+    }
+    within(client.execute(note("a"))).await;
+    assert_eq!(count(&client).await, 1, "no reader was left in an old transaction");
+}
