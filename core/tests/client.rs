@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -19,8 +19,12 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Later than the wall clock of any machine that runs this.
-const SERVER_NOW: i64 = 4_000_000_000_000;
+
+/// The server's clock is everybody's: who acts first has the smaller time.
+fn wall_clock_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    i64::try_from(since.as_millis()).expect("not that late")
+}
 
 #[derive(Serialize, Deserialize)]
 struct Open {
@@ -98,7 +102,8 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let server = MemoryServer::new(Epoch::from_uuid(Uuid::from_u128(1)), SERVER_NOW);
+        let server = MemoryServer::new(Epoch::from_uuid(Uuid::from_u128(1)), wall_clock_ms());
+        server.set_clock(wall_clock_ms);
         for user in ["alice", "bob"] {
             for audience in ["project".to_owned(), format!("user:{user}")] {
                 server.allow(&user_id(user), &AudienceKey::new(audience).expect("ok"));

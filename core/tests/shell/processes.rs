@@ -76,9 +76,14 @@ impl Process {
         self.child.wait().expect("gone");
     }
 
-    /// Lets it end once all is synced; what it says at last is how many notes it sees.
-    async fn end(&mut self) -> usize {
+    /// Lets it execute no more.
+    fn stop(&mut self) {
         drop(self.stdin.take());
+    }
+
+    /// Waits until all is synced and it ends; what it says at last is how many notes it sees.
+    async fn end(&mut self) -> usize {
+        self.stop();
         let notes = |said: &Vec<String>| said.iter().find_map(|line| line.strip_prefix("notes ").map(str::to_owned));
         let said = soon(self.said.wait_for(|said| notes(said).is_some())).await.expect("it ends well");
         notes(&said).expect("just seen").parse().expect("a number")
@@ -198,6 +203,8 @@ async fn processes_that_open_a_new_file_at_the_same_time_all_can() {
         leads += usize::from(said.iter().any(|line| line == "is online"));
     }
     assert!(leads <= 1, "{leads} processes sync at once");
+    // As long as one executes, something is pending for all.
+    all.iter_mut().for_each(Process::stop);
     for process in &mut all {
         process.end().await;
     }

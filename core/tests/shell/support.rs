@@ -1,7 +1,7 @@
 //! An app with two tables, a view, and a table that a trigger keeps up to date; and where it syncs.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use synchrotron_core::action::{Action, ActionError, Context, Table};
@@ -13,8 +13,11 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
-/// Later than the wall clock of any machine that runs this.
-const SERVER_NOW: i64 = 4_000_000_000_000;
+
+fn wall_clock_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    i64::try_from(since.as_millis()).expect("not that late")
+}
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS notes (id TEXT PRIMARY KEY, text TEXT, audience_key TEXT NOT NULL);
@@ -127,7 +130,8 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let server = MemoryServer::new(Epoch::from_uuid(Uuid::from_u128(1)), SERVER_NOW);
+        let server = MemoryServer::new(Epoch::from_uuid(Uuid::from_u128(1)), wall_clock_ms());
+        server.set_clock(wall_clock_ms);
         server.allow(&alice(), &AudienceKey::new("user:alice").expect("an audience"));
         Self { server, folder: tempfile::tempdir().expect("a folder") }
     }
