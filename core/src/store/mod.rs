@@ -11,6 +11,8 @@ mod row;
 mod rows;
 mod sqlite;
 mod status;
+#[cfg(feature = "test-util")]
+pub mod suite;
 
 pub use audience::{AudienceState, AudienceStore, Staged};
 pub use error::{SqlError, StoreError};

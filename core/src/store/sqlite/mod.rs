@@ -133,7 +133,7 @@ impl Store for SqliteStore {
     fn begin(&mut self) -> Result<Box<dyn StoreTxn + '_>, StoreError> {
         self.capture.close();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        Ok(Box::new(SqliteTxn { transaction, capture: &self.capture }))
+        Ok(Box::new(SqliteTxn { _closing: Closing(&self.capture), transaction, capture: &self.capture }))
     }
 
     fn changed_elsewhere(&mut self) -> Result<bool, StoreError> {
@@ -145,8 +145,20 @@ impl Store for SqliteStore {
 /// One write transaction on SQLite.
 #[derive(Debug)]
 pub(super) struct SqliteTxn<'a> {
+    /// Dropped before the transaction: its rollback is not one of an action's statements.
+    _closing: Closing<'a>,
     transaction: Transaction<'a>,
     capture: &'a Capture,
+}
+
+/// Closes application rows when it is dropped, whatever was going on.
+#[derive(Debug)]
+struct Closing<'a>(&'a Capture);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl StoreTxn for SqliteTxn<'_> {
