@@ -6,7 +6,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use super::ActionError;
 use super::identity::{Inserted, Tables};
 use crate::model::{ActionId, ClientId, Hlc, RowId, UserId, Value};
-use crate::store::{Row, Sql};
+use crate::store::{Row, Sql, SqlError, StoreError};
 
 /// Which execution is running. The same on every replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,13 +24,15 @@ pub struct Context<'a> {
     executing: Executing,
     inserted: Inserted,
     random: ChaCha8Rng,
+    /// The disk failed under a statement. Whatever the action made of it, this is no fact about the action.
+    fault: Option<StoreError>,
 }
 
 impl<'a> Context<'a> {
     pub(crate) fn new(sql: &'a dyn Sql, tables: &'a Tables, executing: Executing) -> Self {
         let mut seed = [0; 32];
         seed[..16].copy_from_slice(executing.action_id.as_uuid().as_bytes());
-        Self { sql, tables, executing, inserted: Inserted::default(), random: ChaCha8Rng::from_seed(seed) }
+        Self { sql, tables, executing, inserted: Inserted::default(), random: ChaCha8Rng::from_seed(seed), fault: None }
     }
 
     /// Runs one statement that writes; returns how many rows it changed.
@@ -40,7 +42,8 @@ impl<'a> Context<'a> {
     /// # Errors
     /// [`ActionError::Sql`] with SQLite's own reason.
     pub fn execute(&mut self, sql: &str, params: &[Value]) -> Result<usize, ActionError> {
-        Ok(self.sql.execute(sql, params)?)
+        let ran = self.sql.execute(sql, params);
+        Ok(self.noting_fault(ran)?)
     }
 
     /// Runs a query and returns all its rows. Add an `ORDER BY` wherever the order matters.
@@ -48,7 +51,8 @@ impl<'a> Context<'a> {
     /// # Errors
     /// [`ActionError::Sql`] with SQLite's own reason.
     pub fn query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, ActionError> {
-        Ok(self.sql.query(sql, params)?)
+        let ran = self.sql.query(sql, params);
+        Ok(self.noting_fault(ran)?)
     }
 
     /// Runs a query and returns its first row, if it has one.
@@ -57,6 +61,19 @@ impl<'a> Context<'a> {
     /// [`ActionError::Sql`] with SQLite's own reason.
     pub fn query_one(&mut self, sql: &str, params: &[Value]) -> Result<Option<Row>, ActionError> {
         Ok(self.query(sql, params)?.into_iter().next())
+    }
+
+    fn noting_fault<T>(&mut self, ran: Result<T, SqlError>) -> Result<T, SqlError> {
+        ran.inspect_err(|error| {
+            if self.fault.is_none() {
+                self.fault = error.fault();
+            }
+        })
+    }
+
+    /// The action has ended. If the disk failed under a statement, nothing that the action did or returned counts.
+    pub(crate) fn finish(self) -> Result<(), StoreError> {
+        self.fault.map_or(Ok(()), Err)
     }
 
     /// Inserts a row under its deterministic id, which is returned. For tables with given ids, `row` holds `id`.

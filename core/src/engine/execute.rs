@@ -61,8 +61,10 @@ impl<S: Store> Engine<S> {
         };
         let run = || -> Result<purity::Tried<T>, StoreError> {
             txn.begin_action(record.id)?;
-            let output = run(&mut Context::new(txn.as_sql(), &self.tables, executing.clone()));
+            let mut context = Context::new(txn.as_sql(), &self.tables, executing.clone());
+            let output = run(&mut context);
             txn.end_action();
+            context.finish()?;
             Ok(match output {
                 Ok(output) => Ok((output, txn.captured(record.id)?)),
                 Err(error) => Err(error),

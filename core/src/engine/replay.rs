@@ -174,8 +174,10 @@ impl<'a> Replay<'a> {
             clock: stored.record.clock,
         };
         self.txn.begin_action(stored.record.id)?;
-        let ran = self.registry.run(tag, args, &mut Context::new(self.txn.as_sql(), self.tables, executing));
+        let mut context = Context::new(self.txn.as_sql(), self.tables, executing);
+        let ran = self.registry.run(tag, args, &mut context);
         self.txn.end_action();
+        context.finish()?;
         Ok(match ran {
             Some(Ok(())) => Some(Ok(self.txn.captured(stored.record.id)?)),
             Some(Err(error)) => Some(Err(error)),

@@ -21,12 +21,55 @@ pub enum SqlError {
     },
 }
 
+impl SqlError {
+    /// The state of the disk or of the file behind this, if the statement itself is not to blame.
+    ///
+    /// Such a failure says nothing about an action: the same statement works when the trouble is over.
+    #[must_use]
+    pub fn fault(&self) -> Option<StoreError> {
+        match self {
+            Self::Database { code, .. } => fault_of(*code),
+            Self::NotStorable { .. } => None,
+        }
+    }
+}
+
+/// By SQLite's primary result code, the lowest byte of the extended one: <https://sqlite.org/rescode.html>.
+fn fault_of(code: i32) -> Option<StoreError> {
+    match code & 0xff {
+        3 | 8 => Some(StoreError::ReadOnly),
+        5 | 6 | 15 => Some(StoreError::Busy),
+        7 | 10 | 14 | 22 => Some(StoreError::Io { code }),
+        11 | 26 => Some(StoreError::Corrupt),
+        13 => Some(StoreError::Full),
+        _ => None,
+    }
+}
+
 /// The local database cannot do what the engine asks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The database failed: busy, full, read-only, corrupt, or a constraint that a patch breaks.
+    /// Another process kept the write lock for longer than the busy timeout. Trying again helps.
+    #[error("the database is busy: another process is writing")]
+    Busy,
+    /// There is no space left on the disk, or within the database's size limit. Trying again helps once there is.
+    #[error("no space is left for the database")]
+    Full,
+    /// The file, or the folder that holds it, cannot be written.
+    #[error("the database cannot be written: it is read-only")]
+    ReadOnly,
+    /// The file is damaged, or is no database.
+    #[error("the database file is damaged")]
+    Corrupt,
+    /// The file cannot be opened, or reading or writing it failed.
+    #[error("the database's disk failed (SQLite code {code})")]
+    Io {
+        /// SQLite's extended result code.
+        code: i32,
+    },
+    /// A statement failed: most often a constraint that a patch breaks.
     #[error(transparent)]
-    Sql(#[from] SqlError),
+    Sql(SqlError),
     /// A patch does not fit the local schema.
     #[error("row {} of {}: no column {column} here", row.row_id, row.table)]
     UnknownColumn {
@@ -63,4 +106,35 @@ pub enum StoreError {
         /// Which column of which table.
         what: &'static str,
     },
+}
+
+impl From<SqlError> for StoreError {
+    fn from(error: SqlError) -> Self {
+        error.fault().unwrap_or(Self::Sql(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_code_says_whether_the_statement_or_the_disk_is_to_blame() {
+        let error = |code| StoreError::from(SqlError::Database { code, message: "SQLite's words".to_owned() });
+        let io_of_fsync = 10 | (4 << 8);
+        let busy_snapshot = 5 | (2 << 8);
+        assert_eq!([error(5), error(busy_snapshot), error(6)], [StoreError::Busy, StoreError::Busy, StoreError::Busy]);
+        assert_eq!(
+            [error(13), error(8), error(8 | (1 << 8))],
+            [StoreError::Full, StoreError::ReadOnly, StoreError::ReadOnly]
+        );
+        assert_eq!([error(11), error(26)], [StoreError::Corrupt, StoreError::Corrupt]);
+        assert_eq!(error(io_of_fsync), StoreError::Io { code: io_of_fsync });
+        assert_eq!(error(14), StoreError::Io { code: 14 });
+        // SQL error, too big, constraint (unique), mismatch.
+        for of_the_statement in [1, 18, 2067, 20] {
+            assert!(matches!(error(of_the_statement), StoreError::Sql(_)), "{of_the_statement}");
+        }
+        assert_eq!(SqlError::NotStorable { kind: "NaN" }.fault(), None);
+    }
 }

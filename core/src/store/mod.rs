@@ -6,6 +6,8 @@
 mod audience;
 mod error;
 mod fate;
+#[cfg(feature = "test-util")]
+mod faulty;
 mod log;
 mod row;
 mod rows;
@@ -17,6 +19,8 @@ pub mod suite;
 pub use audience::{AudienceState, AudienceStore, Staged};
 pub use error::{SqlError, StoreError};
 pub use fate::{Fate, FateStore, Fated, QuarantineKind, Quarantined, QuarantinedAction};
+#[cfg(feature = "test-util")]
+pub use faulty::{FaultKind, FaultSwitch, FaultyStore};
 pub use log::{LogStore, Logged, StoredRecord, UNSENT};
 pub use row::Row;
 pub use rows::{RowStore, Sql};

@@ -16,6 +16,7 @@ use rusqlite::{Connection, Error};
 
 use super::codec::{Image, pack};
 use super::tables::TrackedTable;
+use super::words::has_word;
 use crate::action::{Table, quoted};
 use crate::model::{ActionId, Columns, Operation};
 use crate::store::StoreError;
@@ -65,6 +66,7 @@ impl Capture {
     pub(super) fn track(&self, connection: &Connection, tables: &[Table]) -> Result<(), StoreError> {
         for table in tables {
             let tracked = TrackedTable::read(connection, table)?;
+            refuse_rollbacks(connection, &tracked.name)?;
             connection.execute_batch(&triggers(&tracked))?;
             self.state().tables.insert(tracked.name.clone(), Arc::new(tracked));
         }
@@ -148,6 +150,17 @@ impl Capture {
         };
         if allowed { Authorization::Allow } else { Authorization::Deny }
     }
+}
+
+/// A table, or a trigger on it, that may end the transaction beneath an action.
+fn refuse_rollbacks(connection: &Connection, table: &str) -> Result<(), StoreError> {
+    let mut statement = connection.prepare("SELECT sql FROM sqlite_schema WHERE tbl_name = ? AND sql IS NOT NULL")?;
+    let definitions = statement.query_map([table], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+    if definitions.iter().any(|sql| has_word(sql, "ROLLBACK")) {
+        let problem = "it, or a trigger on it, says ROLLBACK, which would end more than the action: say ABORT";
+        return Err(StoreError::Unsuitable { table: table.to_owned(), problem });
+    }
+    Ok(())
 }
 
 fn refusal(message: &str) -> Error {

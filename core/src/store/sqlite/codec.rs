@@ -117,6 +117,6 @@ impl From<rusqlite::Error> for SqlError {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Sql(error.into())
+        SqlError::from(error).into()
     }
 }

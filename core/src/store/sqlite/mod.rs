@@ -14,6 +14,7 @@ mod reader;
 mod rows;
 mod status;
 mod tables;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -7,6 +7,7 @@ use super::SqliteTxn;
 use super::capture::Mode;
 use super::codec::{Bound, Image, check_storable, pack, read_rows, unpack};
 use super::tables::TrackedTable;
+use super::words::has_word;
 use crate::action::quoted;
 use crate::model::{ActionId, AudienceKey, Columns, Effect, Operation, Patch, RowId, RowKey, TableName, Value};
 use crate::store::{Row, RowStore, Sql, SqlError, StoreError};
@@ -25,7 +26,13 @@ impl Sql for SqliteTxn<'_> {
 impl SqliteTxn<'_> {
     /// Actions have their own statements: the authorizer is asked when a statement is prepared, so one of the engine's
     /// with the same text must not be found in the cache.
+    ///
+    /// `OR ROLLBACK` would end the whole transaction, and with it what is not the action's; the authorizer is not asked.
     fn action_statement(&self, sql: &str) -> Result<CachedStatement<'_>, SqlError> {
+        if has_word(sql, "ROLLBACK") {
+            let message = "actions may not ROLLBACK: return an error, or say OR ABORT; quote a column of that name";
+            return Err(SqlError::Database { code: rusqlite::ffi::SQLITE_AUTH, message: message.to_owned() });
+        }
         Ok(self.transaction.prepare_cached(&format!("/* action */ {sql}"))?)
     }
 

@@ -1,0 +1,261 @@
+//! A store that fails on demand, for tests of crashes and of failing disks.
+//!
+//! Place in the journey: around any other store, beneath the engine. A call that fails leaves its transaction unfinished,
+//! so nothing of the step may stay. Deterministic: the test says which call fails.
+//!
+//! ```
+//! use synchrotron_core::store::{FaultSwitch, FaultKind};
+//! let switch = FaultSwitch::default();
+//! switch.arm(3, FaultKind::Once); // three calls pass, the fourth fails
+//! assert!(!switch.has_fired());
+//! ```
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{
+    Fate, LogStore, Logged, QuarantineKind, Quarantined, Row, RowStore, Sql, SqlError, StatusStore, Store, StoreError,
+    StoreTxn, StoredRecord,
+};
+use crate::model::{
+    ActionId, AudienceKey, ClientId, Cursor, Cursors, Epoch, Hlc, Patch, ReplayKey, RowKey, ServerIngestId, UserId,
+    Value,
+};
+
+/// SQLite's code of a failing disk, which every injected failure carries.
+const SQLITE_IOERR: i32 = 10;
+
+/// How a store fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// One call fails; the next ones pass.
+    Once,
+    /// Everything fails from that call on, as for a process that died: disarm the switch when it is started again.
+    Lasting,
+    /// The process dies at that call, as by `kill -9`.
+    Abort,
+    /// The next commit is kept, but its answer is lost, and everything fails from then on.
+    AfterCommit,
+}
+
+#[derive(Debug, Default)]
+struct Armed {
+    fault: Option<(u32, FaultKind)>,
+    fired: bool,
+}
+
+/// Decides which call of a [`FaultyStore`] fails. Clones are the same switch.
+#[derive(Debug, Clone, Default)]
+pub struct FaultSwitch(Arc<Mutex<Armed>>);
+
+impl FaultSwitch {
+    /// Lets `calls` calls pass and the next one fail. For [`FaultKind::AfterCommit`] only commits count.
+    pub fn arm(&self, calls: u32, kind: FaultKind) {
+        *self.armed() = Armed { fault: Some((calls, kind)), fired: false };
+    }
+
+    /// Nothing fails any more.
+    pub fn disarm(&self) {
+        *self.armed() = Armed::default();
+    }
+
+    /// Whether a call has failed since the switch was armed.
+    #[must_use]
+    pub fn has_fired(&self) -> bool {
+        self.armed().fired
+    }
+
+    /// Whether a fault is waiting for its call.
+    #[must_use]
+    pub fn is_armed(&self) -> bool {
+        self.armed().fault.is_some()
+    }
+
+    fn armed(&self) -> MutexGuard<'_, Armed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pass(&self) -> Result<(), SqlError> {
+        let mut armed = self.armed();
+        match armed.fault {
+            None | Some((_, FaultKind::AfterCommit)) if !armed.fired => Ok(()),
+            Some((calls, kind)) if calls > 0 => {
+                armed.fault = Some((calls - 1, kind));
+                Ok(())
+            }
+            None => Ok(()),
+            Some((_, FaultKind::Abort)) => std::process::abort(),
+            Some((_, kind)) => {
+                armed.fired = true;
+                if kind == FaultKind::Once {
+                    armed.fault = None;
+                }
+                Err(injected())
+            }
+        }
+    }
+
+    /// Whether this commit's answer is lost.
+    fn loses_answer(&self) -> bool {
+        let mut armed = self.armed();
+        match armed.fault {
+            Some((0, FaultKind::AfterCommit)) => {
+                armed.fired = true;
+                true
+            }
+            Some((commits, FaultKind::AfterCommit)) => {
+                armed.fault = Some((commits - 1, FaultKind::AfterCommit));
+                false
+            }
+            Some((_, FaultKind::Once | FaultKind::Lasting | FaultKind::Abort)) | None => false,
+        }
+    }
+}
+
+fn injected() -> SqlError {
+    SqlError::Database { code: SQLITE_IOERR, message: "disk I/O error, injected by the test".to_owned() }
+}
+
+/// A store with a switch.
+#[derive(Debug)]
+pub struct FaultyStore<S> {
+    inner: S,
+    switch: FaultSwitch,
+}
+
+impl<S> FaultyStore<S> {
+    /// Puts a switch around a store.
+    #[must_use]
+    pub fn new(inner: S, switch: FaultSwitch) -> Self {
+        Self { inner, switch }
+    }
+}
+
+impl<S: Store> Store for FaultyStore<S> {
+    fn begin(&mut self) -> Result<Box<dyn StoreTxn + '_>, StoreError> {
+        self.switch.pass()?;
+        Ok(Box::new(FaultyTxn { inner: self.inner.begin()?, switch: &self.switch }))
+    }
+}
+
+struct FaultyTxn<'a> {
+    inner: Box<dyn StoreTxn + 'a>,
+    switch: &'a FaultSwitch,
+}
+
+impl StoreTxn for FaultyTxn<'_> {
+    fn commit(self: Box<Self>) -> Result<(), StoreError> {
+        self.switch.pass()?;
+        self.inner.commit()?;
+        if self.switch.loses_answer() { Err(injected().into()) } else { Ok(()) }
+    }
+
+    fn as_sql(&self) -> &dyn Sql {
+        self
+    }
+}
+
+/// Each call asks the switch before it is passed on.
+macro_rules! switched {
+    ($target:ident: $(fn $name:ident($($argument:ident: $of:ty),*) -> $answer:ty;)*) => {$(
+        fn $name(&self, $($argument: $of),*) -> $answer {
+            self.switch.pass()?;
+            switched!(@ $target self).$name($($argument),*)
+        }
+    )*};
+    (@ txn $this:ident) => { $this.inner };
+    (@ sql $this:ident) => { $this.inner.as_sql() };
+}
+
+impl Sql for FaultyTxn<'_> {
+    switched! { sql:
+        fn execute(sql: &str, params: &[Value]) -> Result<usize, SqlError>;
+        fn query(sql: &str, params: &[Value]) -> Result<Vec<Row>, SqlError>;
+    }
+}
+
+impl RowStore for FaultyTxn<'_> {
+    fn end_action(&self) {
+        self.inner.end_action();
+    }
+
+    switched! { txn:
+        fn savepoint() -> Result<(), StoreError>;
+        fn release_savepoint() -> Result<(), StoreError>;
+        fn rollback_to_savepoint() -> Result<(), StoreError>;
+        fn begin_action(action: ActionId) -> Result<(), StoreError>;
+        fn apply_patch(action: ActionId, patch: &[Patch]) -> Result<(), StoreError>;
+        fn captured(action: ActionId) -> Result<Vec<Patch>, StoreError>;
+        fn has_effects(action: ActionId) -> Result<bool, StoreError>;
+        fn rewind(action: ActionId) -> Result<Vec<RowKey>, StoreError>;
+    }
+}
+
+impl LogStore for FaultyTxn<'_> {
+    switched! { txn:
+        fn put_record(record: &StoredRecord) -> Result<(), StoreError>;
+        fn remove_record(id: ActionId) -> Result<(), StoreError>;
+        fn record(id: ActionId) -> Result<Option<StoredRecord>, StoreError>;
+        fn put_patch(id: ActionId, rows: &[Patch]) -> Result<(), StoreError>;
+        fn accept(id: ActionId, number: ServerIngestId) -> Result<(), StoreError>;
+        fn remember_faithful(id: ActionId, faithful: bool) -> Result<(), StoreError>;
+        fn at_or_after(from: ReplayKey) -> Result<Option<Logged>, StoreError>;
+        fn after(position: ReplayKey) -> Result<Option<Logged>, StoreError>;
+        fn newest_before(position: ReplayKey) -> Result<i64, StoreError>;
+        fn remember_newest(position: ReplayKey, newest: i64) -> Result<(), StoreError>;
+        fn first_later_than(number: ServerIngestId, before: ReplayKey) -> Result<Option<ReplayKey>, StoreError>;
+        fn unsent(limit: usize) -> Result<Vec<StoredRecord>, StoreError>;
+        fn pending_count() -> Result<u64, StoreError>;
+        fn remove_unsent_corrections(from: ReplayKey) -> Result<(), StoreError>;
+    }
+}
+
+impl StatusStore for FaultyTxn<'_> {
+    switched! { txn:
+        fn client_id() -> Result<ClientId, StoreError>;
+        fn user_id() -> Result<Option<UserId>, StoreError>;
+        fn epoch() -> Result<Option<Epoch>, StoreError>;
+        fn put_session(user: &UserId, epoch: Epoch) -> Result<(), StoreError>;
+        fn clock() -> Result<Hlc, StoreError>;
+        fn put_clock(clock: Hlc) -> Result<(), StoreError>;
+        fn cursors() -> Result<Cursors, StoreError>;
+        fn put_cursor(audience: &AudienceKey, cursor: Cursor) -> Result<(), StoreError>;
+        fn fate(action: ActionId) -> Result<Option<Fate>, StoreError>;
+        fn put_fate(action: ActionId, fate: &Fate) -> Result<(), StoreError>;
+        fn quarantine(action: ActionId, kind: QuarantineKind, reason: &str) -> Result<(), StoreError>;
+        fn quarantined() -> Result<Vec<Quarantined>, StoreError>;
+        fn refuse_correction(id: ActionId) -> Result<(), StoreError>;
+        fn is_refused(id: ActionId) -> Result<bool, StoreError>;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_named_call_fails_and_no_other() {
+        let switch = FaultSwitch::default();
+        switch.arm(1, FaultKind::Once);
+        let passes: Vec<bool> = (0..3).map(|_| switch.pass().is_ok()).collect();
+        assert_eq!(passes, [true, false, true]);
+        assert!(switch.has_fired());
+    }
+
+    #[test]
+    fn a_dead_process_stays_dead_until_it_is_started_again() {
+        let switch = FaultSwitch::default();
+        switch.arm(0, FaultKind::Lasting);
+        assert!(switch.pass().is_err() && switch.pass().is_err());
+        switch.disarm();
+        assert!(switch.pass().is_ok());
+    }
+
+    #[test]
+    fn a_lost_answer_comes_after_the_commit_and_nothing_works_from_then_on() {
+        let switch = FaultSwitch::default();
+        switch.arm(1, FaultKind::AfterCommit);
+        assert!(switch.pass().is_ok() && !switch.loses_answer());
+        assert!(switch.pass().is_ok() && switch.loses_answer());
+        assert!(switch.pass().is_err());
+    }
+}
