@@ -1,8 +1,12 @@
 //! The engine on real SQLite files: capture, execute, identity, guards, integrate.
 
+mod apply_items;
 mod capture;
+mod capture_items;
 mod execute;
+mod execution_items;
 mod guard;
+mod identity_items;
 mod integrate;
 mod purity;
 mod recovery;

@@ -84,13 +84,18 @@ pub(crate) fn open_with(schema: &str, tables: Vec<Table>) -> Result<SqliteStore,
     SqliteStore::open(&settings(&folder.path().join("app.db"), schema, tables))
 }
 
+/// An engine that knows [`RunSql`].
+pub(crate) fn engine_on(store: SqliteStore) -> Engine<SqliteStore> {
+    let mut registry = Registry::default();
+    registry.register::<RunSql>().expect("new tag");
+    Engine::new(store, registry, &tables(), Limits::default())
+}
+
 impl Device {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = SqliteStore::open(&settings(&folder.path().join("app.db"), SCHEMA, tables())).expect("opens");
-        let mut registry = Registry::default();
-        registry.register::<RunSql>().expect("new tag");
-        Self { engine: Engine::new(store, registry, &tables(), Limits::default()), folder, next_id: 0 }
+        Self { engine: engine_on(store), folder, next_id: 0 }
     }
 
     pub(crate) fn path(&self) -> std::path::PathBuf {
