@@ -13,13 +13,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
-    Fate, LogStore, Logged, QuarantineKind, Quarantined, Row, RowStore, Sql, SqlError, StatusStore, Store, StoreError,
-    StoreTxn, StoredRecord,
+    AudienceState, AudienceStore, Fate, FateStore, Fated, LogStore, Logged, QuarantineKind, Quarantined,
+    QuarantinedAction, Row, RowStore, Sql, SqlError, Staged, StatusStore, Store, StoreError, StoreTxn, StoredRecord,
 };
 use crate::model::{
-    ActionId, AudienceKey, ClientId, Cursor, Cursors, Epoch, Hlc, Patch, ReplayKey, RowKey, ServerIngestId, UserId,
-    Value,
+    ActionId, AudienceKey, ClientId, Cursor, Cursors, Epoch, Hlc, Patch, ReplayKey, RowKey, RowsDigest, ServerIngestId,
+    TableName, UserId, Value,
 };
+use crate::wire::{SnapshotChunk, SnapshotRow};
 
 /// SQLite's code of a failing disk, which every injected failure carries.
 const SQLITE_IOERR: i32 = 10;
@@ -186,6 +187,9 @@ impl RowStore for FaultyTxn<'_> {
         fn apply_patch(action: ActionId, patch: &[Patch]) -> Result<(), StoreError>;
         fn captured(action: ActionId) -> Result<Vec<Patch>, StoreError>;
         fn has_effects(action: ActionId) -> Result<bool, StoreError>;
+        fn newest_undone() -> Result<Option<ActionId>, StoreError>;
+        fn oldest_undone() -> Result<Option<ActionId>, StoreError>;
+        fn check_file() -> Result<Vec<String>, StoreError>;
         fn rewind(action: ActionId) -> Result<Vec<RowKey>, StoreError>;
     }
 }
@@ -203,26 +207,63 @@ impl LogStore for FaultyTxn<'_> {
         fn newest_before(position: ReplayKey) -> Result<i64, StoreError>;
         fn remember_newest(position: ReplayKey, newest: i64) -> Result<(), StoreError>;
         fn first_later_than(number: ServerIngestId, before: ReplayKey) -> Result<Option<ReplayKey>, StoreError>;
-        fn unsent(limit: usize) -> Result<Vec<StoredRecord>, StoreError>;
+        fn unsent(after: Option<(ReplayKey, ActionId)>, limit: usize) -> Result<Vec<StoredRecord>, StoreError>;
+        fn first_unsent() -> Result<Option<ReplayKey>, StoreError>;
+        fn first_position() -> Result<Option<ReplayKey>, StoreError>;
+        fn position_before(position: ReplayKey) -> Result<Option<ReplayKey>, StoreError>;
+        fn last_accepted() -> Result<Option<ReplayKey>, StoreError>;
+        fn last_position() -> Result<Option<ReplayKey>, StoreError>;
+        fn reopen(client_id: ClientId) -> Result<(), StoreError>;
         fn pending_count() -> Result<u64, StoreError>;
         fn remove_unsent_corrections(from: ReplayKey) -> Result<(), StoreError>;
+    }
+}
+
+impl AudienceStore for FaultyTxn<'_> {
+    switched! { txn:
+        fn audiences() -> Result<Vec<(AudienceKey, AudienceState)>, StoreError>;
+        fn put_audience(audience: &AudienceKey, state: &AudienceState) -> Result<(), StoreError>;
+        fn forget_audience(audience: &AudienceKey) -> Result<Vec<TableName>, StoreError>;
+        fn load_rows(rows: &[SnapshotRow]) -> Result<(), StoreError>;
+        fn digest(audience: &AudienceKey) -> Result<(u64, RowsDigest), StoreError>;
+        fn each_row(audience: &AudienceKey, each: &mut dyn FnMut(RowKey, RowsDigest)) -> Result<(), StoreError>;
+        fn staged() -> Result<Option<Staged>, StoreError>;
+        fn stage(chunk: &SnapshotChunk) -> Result<(), StoreError>;
+        fn staged_rows(chunk: u32) -> Result<Vec<SnapshotRow>, StoreError>;
+        fn drop_staged() -> Result<(), StoreError>;
     }
 }
 
 impl StatusStore for FaultyTxn<'_> {
     switched! { txn:
         fn client_id() -> Result<ClientId, StoreError>;
+        fn put_client_id(client_id: ClientId) -> Result<(), StoreError>;
         fn user_id() -> Result<Option<UserId>, StoreError>;
         fn epoch() -> Result<Option<Epoch>, StoreError>;
         fn put_session(user: &UserId, epoch: Epoch) -> Result<(), StoreError>;
         fn clock() -> Result<Hlc, StoreError>;
         fn put_clock(clock: Hlc) -> Result<(), StoreError>;
+        fn reset_clock(clock: Hlc) -> Result<(), StoreError>;
+        fn clock_offset_ms() -> Result<i64, StoreError>;
+        fn put_clock_offset_ms(offset_ms: i64) -> Result<(), StoreError>;
+        fn generation() -> Result<i64, StoreError>;
+        fn next_generation() -> Result<(), StoreError>;
         fn cursors() -> Result<Cursors, StoreError>;
         fn put_cursor(audience: &AudienceKey, cursor: Cursor) -> Result<(), StoreError>;
+    }
+}
+
+impl FateStore for FaultyTxn<'_> {
+    switched! { txn:
         fn fate(action: ActionId) -> Result<Option<Fate>, StoreError>;
-        fn put_fate(action: ActionId, fate: &Fate) -> Result<(), StoreError>;
+        fn put_fate(action: ActionId, clock: Hlc, fate: &Fate) -> Result<(), StoreError>;
+        fn fates(after: Option<(Hlc, ActionId)>, limit: usize) -> Result<Vec<Fated>, StoreError>;
+        fn prune_fates(before: Hlc) -> Result<usize, StoreError>;
         fn quarantine(action: ActionId, kind: QuarantineKind, reason: &str) -> Result<(), StoreError>;
         fn quarantined() -> Result<Vec<Quarantined>, StoreError>;
+        fn quarantined_count() -> Result<u64, StoreError>;
+        fn inspect_quarantined(action: ActionId) -> Result<Option<QuarantinedAction>, StoreError>;
+        fn discard_quarantined(action: ActionId) -> Result<bool, StoreError>;
         fn refuse_correction(id: ActionId) -> Result<(), StoreError>;
         fn is_refused(id: ActionId) -> Result<bool, StoreError>;
     }

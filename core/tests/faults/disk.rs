@@ -9,7 +9,7 @@ use synchrotron_core::store::{Reader, StoreError};
 use synchrotron_core::wire::Outcome;
 
 use crate::replays::{SEATS, Standoff, large_arrivals, standoff};
-use crate::world::{ALICE, Book, Device, SCHEMA, assert_closed, assert_same, book, dump, file, open_store};
+use crate::world::{ALICE, Book, Device, NOW, SCHEMA, assert_closed, assert_same, book, dump, file, open_store};
 
 fn overwrite(folder: &Path, from: u64, bytes: &[u8]) {
     let mut file = std::fs::OpenOptions::new().write(true).open(file(folder)).expect("opens");
@@ -64,12 +64,12 @@ fn u29_a_busy_database_is_named_and_waited_for() {
     other.execute_batch("BEGIN IMMEDIATE").expect("takes the write lock");
     assert_eq!(alice.try_execute(50, 500, &book(16, "x")), Err(ExecuteError::Store(StoreError::Busy)));
     assert_eq!(alice.integrate(&arrivals), Err(EngineError::Store(StoreError::Busy)));
-    assert_eq!(alice.engine.conclude(&sent, &outcome), Err(EngineError::Store(StoreError::Busy)));
+    assert_eq!(alice.engine.conclude(&sent, &outcome, NOW), Err(EngineError::Store(StoreError::Busy)));
     let seats =
         Reader::open(&file(folder.path())).expect("opens").query("SELECT * FROM seats", &[]).expect("reads go on");
     assert_eq!(seats.len(), SEATS);
     other.execute_batch("COMMIT").expect("lets go");
-    alice.engine.conclude(&sent, &outcome).expect("concludes");
+    alice.engine.conclude(&sent, &outcome, NOW).expect("concludes");
     alice.execute(50, 500, &book(16, "x"));
 }
 

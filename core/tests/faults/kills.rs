@@ -10,7 +10,7 @@ use synchrotron_core::store::FaultKind;
 use synchrotron_core::wire::{FetchPage, Outcome};
 
 use crate::replays::{Standoff, standoff};
-use crate::world::{ALICE, Device, assert_closed, assert_same, book, dump, file, newest_clock};
+use crate::world::{ALICE, Device, NOW, assert_closed, assert_same, book, dump, file, newest_clock};
 
 const FOLDER: &str = "SYNCHROTRON_FAULTS_FOLDER";
 const STEP: &str = "SYNCHROTRON_FAULTS_STEP";
@@ -34,7 +34,7 @@ fn run(step: Step, alice: &mut Device, arrivals: &FetchPage) {
         Step::Conclude => {
             let sent = alice.batch().expect("pending");
             let ids = sent.batch.records.iter().map(|record| record.id).zip((20..).map(ServerIngestId::new)).collect();
-            alice.engine.conclude(&sent, &Outcome::Accepted { ids }).map(drop).expect("concludes");
+            alice.engine.conclude(&sent, &Outcome::Accepted { ids }, NOW).map(drop).expect("concludes");
         }
     }
 }

@@ -139,7 +139,7 @@ impl Device {
     pub(crate) fn begin_session(&mut self) {
         let audiences = vec![AudienceHead { audience_key: hall(), head: Cursor::START, retained: Cursor::START }];
         let session = Session { user_id: user(self.client), epoch: epoch(), server_time_ms: NOW, audiences };
-        self.engine.begin_session(&session).expect("begins");
+        self.engine.begin_session(&session, NOW).expect("begins");
     }
 
     /// Executes as the `n`th action of this device, at this many milliseconds after [`NOW`].

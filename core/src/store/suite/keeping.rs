@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::StoreFixture;
 use super::subject::{action, audience, pending, put, step};
 use crate::model::{Cursor, Cursors, Epoch, Hlc};
-use crate::store::{Fate, QuarantineKind, StoreTxn};
+use crate::store::{AudienceState, Fate, QuarantineKind, StoreTxn};
 
 /// Device and user are those that the database was made for; a session adds the server's history.
 pub fn a_session_is_kept(fixture: &impl StoreFixture) {
@@ -45,7 +45,12 @@ pub fn a_cursor_never_goes_back(fixture: &impl StoreFixture) {
     ];
     assert_eq!(step(&mut store, |txn| txn.cursors().expect("reads")), Cursors::new());
     for (key, put, of_plain, of_odd) in steps {
-        step(&mut store, |txn| txn.put_cursor(key, Cursor::new(put)).expect("is put"));
+        step(&mut store, |txn| {
+            if !txn.cursors().expect("reads").contains_key(key) {
+                txn.put_audience(key, &AudienceState::default()).expect("is added");
+            }
+            txn.put_cursor(key, Cursor::new(put)).expect("is put");
+        });
         let mut expected = Cursors::from([(plain.clone(), Cursor::new(of_plain))]);
         expected.extend(of_odd.map(|cursor| (odd.clone(), Cursor::new(cursor))));
         assert_eq!(step(&mut store, |txn| txn.cursors().expect("reads")), expected);
@@ -65,7 +70,7 @@ pub fn a_fate_is_kept_and_may_change(fixture: &impl StoreFixture) {
         Fate::Rejected { reason: String::new() },
         Fate::Confirmed,
     ] {
-        step(&mut store, |txn| txn.put_fate(action(1), &fate).expect("is put"));
+        step(&mut store, |txn| txn.put_fate(action(1), Hlc::at_millis(1), &fate).expect("is put"));
         assert_eq!(step(&mut store, |txn| txn.fate(action(1)).expect("reads")), Some(fate));
     }
     assert_eq!(step(&mut store, |txn| txn.fate(action(2)).expect("reads")), None);

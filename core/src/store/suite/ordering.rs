@@ -63,17 +63,17 @@ pub fn what_is_accepted_is_no_longer_unsent(fixture: &impl StoreFixture) {
     let (third, fourth) = (pending(3, 20, vec![]), pending(4, 15, vec![]));
     step(&mut store, |txn| {
         put(txn, &[third.clone(), old, fourth.clone(), amends.clone()]);
-        assert_eq!(txn.unsent(10).expect("reads"), [amends.clone(), fourth.clone(), third.clone()]);
-        assert_eq!(ids(&txn.unsent(2).expect("reads")), [action(2), action(4)]);
-        assert_eq!(txn.unsent(0).expect("reads"), []);
-        assert_eq!(ids(&txn.unsent(usize::MAX).expect("reads")).len(), 3);
+        assert_eq!(txn.unsent(None, 10).expect("reads"), [amends.clone(), fourth.clone(), third.clone()]);
+        assert_eq!(ids(&txn.unsent(None, 2).expect("reads")), [action(2), action(4)]);
+        assert_eq!(txn.unsent(None, 0).expect("reads"), []);
+        assert_eq!(ids(&txn.unsent(None, usize::MAX).expect("reads")).len(), 3);
         assert_eq!(txn.pending_count().expect("reads"), 2, "corrections are no actions");
         txn.accept(action(4), number(8)).expect("accepts");
         txn.accept(action(4), number(9)).expect("again");
         txn.accept(action(2), number(7)).expect("accepts");
         txn.accept(action(99), number(5)).expect("what is not here does no harm");
         assert_eq!(txn.record(action(4)).expect("reads"), Some(accepted(fourth, 8)));
-        assert_eq!((txn.unsent(10).expect("reads"), txn.pending_count().expect("reads")), (vec![third], 1));
+        assert_eq!((txn.unsent(None, 10).expect("reads"), txn.pending_count().expect("reads")), (vec![third], 1));
     });
 }
 

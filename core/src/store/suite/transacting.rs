@@ -3,7 +3,7 @@
 use super::StoreFixture;
 use super::subject::{Rows, act, action, audience, columns, patch, pending, put, rows, step, thing, try_act, walk};
 use crate::model::{Cursor, Cursors, Effect, Epoch, Hlc};
-use crate::store::{Fate, QuarantineKind, Store, StoreTxn};
+use crate::store::{AudienceState, Fate, QuarantineKind, Store, StoreTxn};
 
 const INSERT: &str = "INSERT INTO things (id, label, audience_key) VALUES ('t', 'one', 'p')";
 
@@ -47,7 +47,7 @@ pub fn a_savepoint_takes_log_and_status_along(fixture: &impl StoreFixture) {
         txn.savepoint().expect("begins");
         put(txn, &[pending(2, 20, vec![])]);
         txn.put_clock(Hlc::at_millis(20)).expect("is put");
-        txn.put_fate(action(2), &Fate::Confirmed).expect("is put");
+        txn.put_fate(action(2), Hlc::at_millis(20), &Fate::Confirmed).expect("is put");
         try_act(txn, action(2), &[(INSERT, &[]), ("INSERT INTO nowhere VALUES (1)", &[])]).expect_err("no such table");
         txn.rollback_to_savepoint().expect("takes back");
         assert_eq!(walk(txn), [action(1)]);
@@ -64,8 +64,9 @@ fn write_everything(txn: &dyn StoreTxn) {
     txn.apply_patch(action(2), &[patch(0, "things", "t", Effect::Update(columns([("number", 2.into())])))])
         .expect("applies");
     txn.put_clock(Hlc::at_millis(20)).expect("is put");
+    txn.put_audience(&audience("p"), &AudienceState::default()).expect("is put");
     txn.put_cursor(&audience("p"), Cursor::new(7)).expect("is put");
-    txn.put_fate(action(9), &Fate::Confirmed).expect("is put");
+    txn.put_fate(action(9), Hlc::at_millis(9), &Fate::Confirmed).expect("is put");
     txn.quarantine(action(1), QuarantineKind::RejectedByServer, "no").expect("is put");
     txn.refuse_correction(action(8)).expect("is put");
     txn.remember_newest(pending(1, 10, vec![]).record.position(), 5).expect("is put");
@@ -78,7 +79,7 @@ fn look(txn: &dyn StoreTxn) -> Vec<String> {
         format!("{:?}", rows(txn)),
         format!("{:?}", (txn.epoch(), txn.user_id(), txn.client_id())),
         format!("{:?}", (txn.clock(), txn.cursors())),
-        format!("{:?}", (txn.record(action(1)), txn.record(action(2)), txn.unsent(10), txn.pending_count())),
+        format!("{:?}", (txn.record(action(1)), txn.record(action(2)), txn.unsent(None, 10), txn.pending_count())),
         format!("{:?}", (txn.captured(action(1)), txn.captured(action(2)))),
         format!("{:?}", (txn.fate(action(9)), txn.quarantined(), txn.is_refused(action(8)))),
         format!("{:?}", txn.newest_before(end)),
