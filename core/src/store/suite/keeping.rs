@@ -3,8 +3,8 @@
 use uuid::Uuid;
 
 use super::StoreFixture;
-use super::subject::{action, audience, pending, put, step};
-use crate::model::{Cursor, Cursors, Epoch, Hlc};
+use super::subject::{action, audience, patch, pending, put, step};
+use crate::model::{ClientId, Cursor, Cursors, Effect, Epoch, Hlc};
 use crate::store::{AudienceState, Fate, QuarantineKind, StoreTxn};
 
 /// Device and user are those that the database was made for; a session adds the server's history.
@@ -94,6 +94,71 @@ pub fn a_quarantined_action_is_kept(fixture: &impl StoreFixture) {
         (action(1), "suite_v1", QuarantineKind::RejectedByServer, "first"),
     ];
     assert_eq!(facts, expected);
+}
+
+/// Fates are listed by the age of their actions, page by page, and pruned by it.
+pub fn fates_are_listed_and_pruned_by_age(fixture: &impl StoreFixture) {
+    let mut store = fixture.open();
+    step(&mut store, |txn| {
+        for (n, at_ms) in [(3, 10), (1, 30), (2, 10), (4, 20)] {
+            txn.put_fate(action(n), Hlc::at_millis(at_ms), &Fate::Confirmed).expect("is put");
+        }
+        let listed = |after, limit| -> Vec<_> {
+            txn.fates(after, limit).expect("reads").into_iter().map(|fated| fated.action_id).collect()
+        };
+        assert_eq!(listed(None, 10), [2, 3, 4, 1].map(action));
+        assert_eq!(listed(None, 2), [2, 3].map(action));
+        assert_eq!(listed(Some((Hlc::at_millis(10), action(2))), 2), [3, 4].map(action), "the next page");
+        assert_eq!(txn.prune_fates(Hlc::at_millis(20)).expect("prunes"), 2);
+        assert_eq!(listed(None, 10), [4, 1].map(action), "before, not at");
+        assert_eq!(txn.fate(action(2)).expect("reads"), None);
+    });
+}
+
+/// A quarantined action can be looked at whole, and is gone when it is discarded.
+pub fn a_quarantined_action_is_inspected_and_discarded(fixture: &impl StoreFixture) {
+    let mut store = fixture.open();
+    let patches = vec![patch(0, "things", "t", Effect::Delete)];
+    step(&mut store, |txn| {
+        put(txn, &[pending(1, 20, patches.clone())]);
+        assert_eq!(txn.inspect_quarantined(action(1)).expect("reads"), None);
+        txn.quarantine(action(1), QuarantineKind::Dropped, "dropped").expect("is put");
+        txn.remove_record(action(1)).expect("is removed");
+    });
+    step(&mut store, |txn| {
+        let whole = txn.inspect_quarantined(action(1)).expect("reads").expect("is there");
+        assert_eq!((whole.clock, whole.patches), (Hlc::at_millis(20), patches));
+        assert_eq!((whole.args.as_bytes(), whole.quarantined.kind), (&[0x80][..], QuarantineKind::Dropped));
+        assert_eq!(txn.quarantined_count().expect("reads"), 1);
+        assert!(txn.discard_quarantined(action(1)).expect("discards"));
+        assert!(!txn.discard_quarantined(action(1)).expect("again"));
+        assert_eq!((txn.quarantined_count().expect("reads"), txn.quarantined().expect("reads")), (0, vec![]));
+    });
+}
+
+/// The device's id, its clock's offset and the count of rewrites are kept; the clock may be reset on purpose.
+pub fn a_device_keeps_what_it_knows_of_itself(fixture: &impl StoreFixture) {
+    let mut store = fixture.open();
+    let other = ClientId::from_uuid(Uuid::from_u128(0xfeed));
+    let (generation, offset) =
+        step(&mut store, |txn| (txn.generation().expect("reads"), txn.clock_offset_ms().expect("reads")));
+    assert_eq!(offset, 0);
+    step(&mut store, |txn| {
+        txn.put_client_id(other).expect("is put");
+        txn.put_clock_offset_ms(-86_400_000).expect("is put");
+        txn.next_generation().expect("counts");
+        txn.put_clock(Hlc::at_millis(50)).expect("is put");
+        txn.reset_clock(Hlc::at_millis(10)).expect("is reset");
+    });
+    step(&mut store, |txn| {
+        assert_eq!(txn.client_id().expect("reads"), other);
+        assert_eq!(txn.clock_offset_ms().expect("reads"), -86_400_000);
+        assert!(txn.generation().expect("reads") > generation);
+        assert_eq!(txn.clock().expect("reads"), Hlc::at_millis(10));
+    });
+    drop(store);
+    let id = step(&mut fixture.open(), |txn| txn.client_id().expect("reads"));
+    assert_eq!(id, other, "the id that a new database would get is not for an old one");
 }
 
 /// A correction that the server will never take is remembered as such.

@@ -30,6 +30,7 @@
 //! ```
 
 mod applying;
+mod audiences;
 mod capturing;
 mod keeping;
 mod logging;
@@ -43,6 +44,10 @@ pub use applying::{
     a_patch_may_break_a_foreign_key_on_its_way, a_patch_sets_rows_and_is_captured, a_patch_that_does_not_fit_is_named,
     absent_rows_are_not_updated,
 };
+pub use audiences::{
+    a_digest_is_of_the_rows_alone, a_forgotten_audience_leaves_no_trace, a_snapshot_on_its_way_is_kept,
+    an_audience_is_kept_with_its_state, loaded_rows_leave_no_undo,
+};
 pub use capturing::{
     a_cascade_is_captured, a_delete_carries_no_columns, a_failed_statement_leaves_no_effect,
     a_replaced_row_is_deleted_and_inserted, an_insert_carries_every_column, an_update_carries_only_what_changed,
@@ -50,16 +55,18 @@ pub use capturing::{
     what_changes_nothing_is_no_effect, writes_outside_an_action_are_refused,
 };
 pub use keeping::{
-    a_clock_never_goes_back, a_cursor_never_goes_back, a_fate_is_kept_and_may_change, a_quarantined_action_is_kept,
-    a_refused_correction_is_remembered, a_session_is_kept,
+    a_clock_never_goes_back, a_cursor_never_goes_back, a_device_keeps_what_it_knows_of_itself,
+    a_fate_is_kept_and_may_change, a_quarantined_action_is_inspected_and_discarded, a_quarantined_action_is_kept,
+    a_refused_correction_is_remembered, a_session_is_kept, fates_are_listed_and_pruned_by_age,
 };
 pub use logging::{
     a_patch_is_replaced_with_its_count, a_record_is_kept_whole, a_record_put_again_replaces_the_first,
     a_removed_record_leaves_nothing,
 };
 pub use ordering::{
-    the_first_later_arrival_is_found, the_log_is_walked_in_replay_order, the_newest_arrival_before_a_position_is_known,
-    unsent_corrections_are_forgotten_from_a_position, what_is_accepted_is_no_longer_unsent,
+    a_devices_actions_are_pending_again, the_ends_of_the_log_are_known, the_first_later_arrival_is_found,
+    the_log_is_walked_in_replay_order, the_newest_arrival_before_a_position_is_known,
+    unsent_corrections_are_forgotten_from_a_position, unsent_records_are_read_on, what_is_accepted_is_no_longer_unsent,
 };
 pub use transacting::{
     a_dropped_transaction_leaves_nothing, a_reopened_store_has_everything, a_savepoint_takes_log_and_status_along,
@@ -68,7 +75,7 @@ pub use transacting::{
 pub use undoing::{
     a_rewind_restores_a_row_inserted_anew, a_rewind_restores_replaced_rows_and_cascades,
     a_rewind_takes_back_every_kind_of_value, a_rewind_takes_back_what_came_later_and_nothing_else,
-    any_order_rewinds_bit_by_bit,
+    any_order_rewinds_bit_by_bit, the_ends_of_undo_are_known,
 };
 
 use super::Store;
@@ -154,6 +161,7 @@ macro_rules! store_suite {
             a_rewind_restores_replaced_rows_and_cascades,
             a_rewind_restores_a_row_inserted_anew,
             any_order_rewinds_bit_by_bit,
+            the_ends_of_undo_are_known,
         }
         // Transactions.
         $crate::store_suite! { @rules $fixture;
@@ -173,6 +181,9 @@ macro_rules! store_suite {
             unsent_corrections_are_forgotten_from_a_position,
             the_newest_arrival_before_a_position_is_known,
             the_first_later_arrival_is_found,
+            the_ends_of_the_log_are_known,
+            unsent_records_are_read_on,
+            a_devices_actions_are_pending_again,
         }
         // Status.
         $crate::store_suite! { @rules $fixture;
@@ -181,7 +192,18 @@ macro_rules! store_suite {
             a_cursor_never_goes_back,
             a_fate_is_kept_and_may_change,
             a_quarantined_action_is_kept,
+            fates_are_listed_and_pruned_by_age,
+            a_quarantined_action_is_inspected_and_discarded,
+            a_device_keeps_what_it_knows_of_itself,
             a_refused_correction_is_remembered,
+        }
+        // Audiences.
+        $crate::store_suite! { @rules $fixture;
+            an_audience_is_kept_with_its_state,
+            loaded_rows_leave_no_undo,
+            a_forgotten_audience_leaves_no_trace,
+            a_digest_is_of_the_rows_alone,
+            a_snapshot_on_its_way_is_kept,
         }
     };
     (@rules $fixture:expr; $($rule:ident),* $(,)?) => {

@@ -141,3 +141,57 @@ pub fn the_first_later_arrival_is_found(fixture: &impl StoreFixture) {
         assert_eq!(first(10, &d), Some(position(&pending(5, 35, vec![]))));
     });
 }
+
+/// The ends of the log, of what is accepted and of what is not, and the neighbour of any position.
+pub fn the_ends_of_the_log_are_known(fixture: &impl StoreFixture) {
+    let mut store = fixture.open();
+    let [a, b, c] = [1, 2, 3].map(|n| pending(n, i64::try_from(n).expect("small") * 10, vec![]));
+    step(&mut store, |txn| {
+        let ends = || {
+            [txn.first_position(), txn.last_position(), txn.first_unsent(), txn.last_accepted()]
+                .map(|found| found.expect("reads").map(|position| position.action_id))
+        };
+        assert_eq!(ends(), [None; 4]);
+        put(txn, &[b.clone(), c.clone(), accepted(a.clone(), 1)]);
+        assert_eq!(ends(), [1, 3, 2, 1].map(|n| Some(action(n))));
+        txn.accept(action(3), number(2)).expect("accepts");
+        assert_eq!(ends(), [1, 3, 2, 3].map(|n| Some(action(n))));
+        put(txn, &[correction(9, 99, position(&a))]);
+        assert_eq!(ends()[2], Some(action(1)), "a correction counts at the position that it amends");
+        for (of, before) in [(&a, None), (&b, Some(position(&a))), (&c, Some(position(&b)))] {
+            assert_eq!(txn.position_before(position(of)).expect("reads"), before);
+        }
+    });
+}
+
+/// Unsent records go on after the last that was seen, also within one position.
+pub fn unsent_records_are_read_on(fixture: &impl StoreFixture) {
+    let mut store = fixture.open();
+    let old = accepted(pending(1, 10, vec![]), 1);
+    let all = [
+        correction(5, 90, position(&old)),
+        correction(6, 80, position(&old)),
+        pending(2, 20, vec![]),
+        pending(3, 30, vec![]),
+    ];
+    step(&mut store, |txn| {
+        put(txn, std::slice::from_ref(&old));
+        put(txn, &all);
+        for (index, last) in all.iter().enumerate() {
+            let rest = txn.unsent(Some((position(last), last.record.id)), 10).expect("reads");
+            assert_eq!(ids(&rest), ids(&all[index + 1..]));
+        }
+    });
+}
+
+/// Accepted actions of one device are pending again; those of others, and corrections, are not.
+pub fn a_devices_actions_are_pending_again(fixture: &impl StoreFixture) {
+    let mut store = fixture.open();
+    let (mine, others) = (accepted(pending(1, 10, vec![]), 1), accepted(by(pending(2, 20, vec![]), 0xb0b), 2));
+    let amends = accepted(correction(3, 30, position(&mine)), 3);
+    step(&mut store, |txn| {
+        put(txn, &[mine, others, amends]);
+        txn.reopen(super::client()).expect("reopens");
+        assert_eq!(txn.unsent(None, 10).expect("reads"), [pending(1, 10, vec![])]);
+    });
+}

@@ -54,6 +54,22 @@ pub fn a_rewind_takes_back_what_came_later_and_nothing_else(fixture: &impl Store
     });
 }
 
+/// The actions with the oldest and the newest undo, in the order in which they were applied.
+pub fn the_ends_of_undo_are_known(fixture: &impl StoreFixture) {
+    let mut store = fixture.open();
+    step(&mut store, |txn| {
+        let ends = || (txn.oldest_undone().expect("reads"), txn.newest_undone().expect("reads"));
+        assert_eq!(ends(), (None, None));
+        act(txn, action(7), &["INSERT INTO things (id, audience_key) VALUES ('a', 'p'), ('b', 'p')"]);
+        assert_eq!(ends(), (Some(action(7)), Some(action(7))));
+        act(txn, action(3), &["DELETE FROM things"]);
+        assert_eq!(ends(), (Some(action(7)), Some(action(3))));
+        txn.rewind(action(3)).expect("rewinds");
+        assert_eq!(ends(), (Some(action(7)), Some(action(7))));
+        assert_eq!(txn.check_file().expect("checks"), Vec::<String>::new(), "an intact file has no faults");
+    });
+}
+
 /// What REPLACE and a cascade removed comes back with all its columns, children included.
 pub fn a_rewind_restores_replaced_rows_and_cascades(fixture: &impl StoreFixture) {
     let mut store = fixture.open();
