@@ -226,7 +226,7 @@ impl AudienceStore for FaultyTxn<'_> {
         fn forget_audience(audience: &AudienceKey) -> Result<Vec<TableName>, StoreError>;
         fn load_rows(rows: &[SnapshotRow]) -> Result<(), StoreError>;
         fn digest(audience: &AudienceKey) -> Result<(u64, RowsDigest), StoreError>;
-        fn each_row(audience: &AudienceKey, each: &mut dyn FnMut(RowKey, RowsDigest)) -> Result<(), StoreError>;
+        fn each_row(each: &mut dyn FnMut(RowKey, RowsDigest)) -> Result<(), StoreError>;
         fn staged() -> Result<Option<Staged>, StoreError>;
         fn stage(chunk: &SnapshotChunk) -> Result<(), StoreError>;
         fn staged_rows(chunk: u32) -> Result<Vec<SnapshotRow>, StoreError>;
@@ -236,6 +236,7 @@ impl AudienceStore for FaultyTxn<'_> {
 
 impl StatusStore for FaultyTxn<'_> {
     switched! { txn:
+        fn erase_user(client_id: ClientId) -> Result<Vec<TableName>, StoreError>;
         fn client_id() -> Result<ClientId, StoreError>;
         fn put_client_id(client_id: ClientId) -> Result<(), StoreError>;
         fn user_id() -> Result<Option<UserId>, StoreError>;

@@ -46,7 +46,7 @@ pub use applying::{
 };
 pub use audiences::{
     a_digest_is_of_the_rows_alone, a_forgotten_audience_leaves_no_trace, a_snapshot_on_its_way_is_kept,
-    an_audience_is_kept_with_its_state, loaded_rows_leave_no_undo,
+    an_audience_is_kept_with_its_state, an_erased_user_leaves_nothing, loaded_rows_leave_no_undo,
 };
 pub use capturing::{
     a_cascade_is_captured, a_delete_carries_no_columns, a_failed_statement_leaves_no_effect,
@@ -201,6 +201,7 @@ macro_rules! store_suite {
         $crate::store_suite! { @rules $fixture;
             an_audience_is_kept_with_its_state,
             loaded_rows_leave_no_undo,
+            an_erased_user_leaves_nothing,
             a_forgotten_audience_leaves_no_trace,
             a_digest_is_of_the_rows_alone,
             a_snapshot_on_its_way_is_kept,
