@@ -136,6 +136,11 @@ impl<S: Store> Store for FaultyStore<S> {
         self.switch.pass()?;
         Ok(Box::new(FaultyTxn { inner: self.inner.begin()?, switch: &self.switch }))
     }
+
+    fn changed_elsewhere(&mut self) -> Result<bool, StoreError> {
+        self.switch.pass()?;
+        self.inner.changed_elsewhere()
+    }
 }
 
 struct FaultyTxn<'a> {
