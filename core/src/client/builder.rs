@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use uuid::Uuid;
 
+use super::installation::{Installation, new_client_id};
 use super::shared::{Opened, Shared};
 use super::slot::DriverSlot;
 use super::{Client, OpenError, elsewhere};
@@ -166,22 +166,28 @@ impl ClientBuilder {
         let path = self.database.ok_or(OpenError::Missing { what: "database(…)" })?;
         let registry = self.registry?;
         registry.check()?;
+        let mut installation = Installation::lock(&path)?;
         let mut store = SqliteStore::open(&SqliteSettings {
             path: path.clone(),
             schema: self.schema,
             tables: self.tables.clone(),
             user_id: user_id.clone(),
-            new_client_id: ClientId::from_uuid(Uuid::new_v4()),
+            new_client_id: new_client_id(),
             durability: self.durability,
             busy_timeout: Duration::from_secs(5),
         })?;
-        let (owner, client_id) = owner(&*store.begin()?)?;
+        let (owner, mut client_id) = owner(&*store.begin()?)?;
         if let Some(expected) = owner.filter(|owner| *owner != user_id) {
             return Err(OpenError::ForeignUser { expected, actual: user_id });
         }
         let tables: Result<_, _> = self.tables.iter().map(|table| TableName::new(table.name())).collect();
         let mut engine = Engine::new(store, registry, &self.tables, self.limits);
         engine.check_purity(self.check_purity);
+        if installation.is_copy(&path, client_id)? {
+            client_id = new_client_id();
+            engine.become_device(client_id)?;
+        }
+        installation.settle(&path, client_id)?;
         Ok(Shared::new(Opened { engine, path, client_id, user_id, tables: tables?, timing: self.timing })?)
     }
 }

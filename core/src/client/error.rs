@@ -1,7 +1,7 @@
 //! What an app may be told.
 
 use crate::action::RegistryError;
-use crate::engine::{EngineError, ExecuteError};
+use crate::engine::{EngineError, ExecuteError, SignOutError};
 use crate::model::IdError;
 use crate::network::NetworkError;
 use crate::store::{SqlError, StoreError};
@@ -16,6 +16,9 @@ pub enum ClientError {
     /// The engine could not read or write its database.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The user was not signed out.
+    #[error(transparent)]
+    SignOut(#[from] SignOutError),
     /// A query failed.
     #[error(transparent)]
     Sql(SqlError),
@@ -60,6 +63,12 @@ pub enum OpenError {
     /// The engine cannot start on it.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The file that is kept beside the database cannot be read or written.
+    #[error("the file beside the database: {kind}")]
+    Beside {
+        /// The operating system's reason.
+        kind: std::io::ErrorKind,
+    },
     /// The database belongs to another user.
     #[error("the database belongs to {expected}, not to {actual}")]
     ForeignUser {
@@ -68,6 +77,12 @@ pub enum OpenError {
         /// Who opened it.
         actual: crate::model::UserId,
     },
+}
+
+impl From<std::io::Error> for OpenError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Beside { kind: error.kind() }
+    }
 }
 
 /// A sync pass failed. Nothing is lost; the driver backs off and tries again.
@@ -112,9 +127,11 @@ impl From<ClientError> for SyncError {
             ClientError::Sync(error) => error,
             ClientError::Engine(error) => Self::Engine(error),
             ClientError::Interrupted { panicked } => Self::Interrupted { panicked },
-            ClientError::Execute(_) | ClientError::Sql(_) | ClientError::NotTracked { .. } | ClientError::Offline => {
-                Self::Interrupted { panicked: false }
-            }
+            ClientError::Execute(_)
+            | ClientError::SignOut(_)
+            | ClientError::Sql(_)
+            | ClientError::NotTracked { .. }
+            | ClientError::Offline => Self::Interrupted { panicked: false },
         }
     }
 }

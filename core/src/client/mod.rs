@@ -11,8 +11,10 @@ mod error;
 mod exchange;
 mod execution;
 mod feed;
+mod installation;
 mod leadership;
 mod live;
+mod recovery;
 mod shared;
 mod slot;
 mod status;
@@ -28,6 +30,7 @@ pub use error::{ClientError, OpenError, SyncError};
 pub use execution::Execution;
 pub use feed::{Change, Watch};
 pub use live::LiveQuery;
+pub use recovery::Comparison;
 pub use status::{Connection, FailedPass, Progress, Status};
 
 use self::shared::Shared;

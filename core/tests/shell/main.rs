@@ -6,5 +6,6 @@ mod driver;
 mod live;
 mod processes;
 mod readers;
+mod recovery;
 mod scripted;
 mod support;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use synchrotron_core::action::{Action, ActionError, Context, Table};
-use synchrotron_core::client::{Client, ClientError, Timing};
+use synchrotron_core::client::{Client, ClientError, OpenError, Timing};
 use synchrotron_core::model::{AudienceKey, Epoch, UserId};
 use synchrotron_core::network::memory::MemoryServer;
 use synchrotron_core::store::Durability;
@@ -101,9 +101,13 @@ pub(crate) fn quick() -> Timing {
 }
 
 pub(crate) async fn open(path: &Path, timing: Timing) -> Client {
+    open_for("alice", path, timing).await.expect("opens")
+}
+
+pub(crate) async fn open_for(user: &str, path: &Path, timing: Timing) -> Result<Client, OpenError> {
     Client::builder()
         .database(path)
-        .user("alice")
+        .user(user)
         .schema(SCHEMA)
         .table(Table::new("notes").identity(["text"]))
         .table(Table::new("tags").identity(["text"]))
@@ -115,7 +119,6 @@ pub(crate) async fn open(path: &Path, timing: Timing) -> Client {
         .timing(timing)
         .open()
         .await
-        .expect("opens")
 }
 
 pub(crate) fn alice() -> UserId {
