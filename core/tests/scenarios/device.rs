@@ -14,13 +14,15 @@ use synchrotron_core::model::{ActionId, BatchId, ClientId, UserId};
 use synchrotron_core::network::memory::MemoryNetwork;
 use synchrotron_core::network::{Ingress, Network, NetworkError};
 use synchrotron_core::store::{Durability, Fate, Quarantined, SqliteSettings, SqliteStore};
-use synchrotron_core::wire::{Fault, FaultCode, FetchPage, Outcome, SessionRequest, Slice, UploadRecord};
+use synchrotron_core::wire::{
+    Fault, FaultCode, FetchPage, Outcome, SessionRequest, Slice, SnapshotChunk, UploadRecord,
+};
 use uuid::Uuid;
 
 use crate::actions::{RUNNING_ON, registry};
 use crate::fleet::{World, user_id};
 
-const SCHEMA: &str = "
+pub(crate) const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS notes (
         id TEXT PRIMARY KEY, title TEXT NOT NULL, content TEXT NOT NULL, tags JSON NOT NULL DEFAULT '[]',
         updated_at INTEGER, user_id TEXT NOT NULL, audience_key TEXT NOT NULL
@@ -145,23 +147,29 @@ impl Device {
         Ok(self.engine().begin_session(&session, now_ms)?)
     }
 
+    /// The next chunk of a snapshot, without taking it; `None` if no audience needs one.
+    pub(crate) fn chunk(&mut self) -> Result<Option<SnapshotChunk>, Trouble> {
+        let Some(request) = self.engine().snapshot_request()? else { return Ok(None) };
+        Ok(Some(now(self.network.snapshot(&request))?))
+    }
+
     /// Takes snapshots until no audience needs one.
     pub(crate) fn snapshot(&mut self) -> Result<Committed, Trouble> {
         let mut all = Committed::default();
-        while let Some(request) = self.engine().snapshot_request()? {
-            match now(self.network.snapshot(&request)) {
-                Ok(chunk) => {
+        loop {
+            match self.chunk() {
+                Ok(None) => return Ok(all),
+                Ok(Some(chunk)) => {
                     if let Progress::Done(committed) = self.engine().take_chunk(&chunk)? {
                         merge(&mut all, committed);
                     }
                 }
-                Err(NetworkError::Fault(Fault { code: FaultCode::SnapshotGone, .. })) => {
+                Err(Trouble::Network(NetworkError::Fault(Fault { code: FaultCode::SnapshotGone, .. }))) => {
                     self.engine().abandon_snapshot()?;
                 }
-                Err(error) => return Err(error.into()),
+                Err(trouble) => return Err(trouble),
             }
         }
-        Ok(all)
     }
 
     /// Session, snapshots, fetch, upload, fetch: everything that a sync pass does.
@@ -247,6 +255,12 @@ impl Device {
 
     pub(crate) fn fate(&mut self, action: ActionId) -> Option<Fate> {
         self.engine().fate(action).expect("reads")
+    }
+
+    /// Whether an action is committed on the server. One that was given another clock may count as changed: the time that
+    /// it writes is another.
+    pub(crate) fn is_committed(&mut self, action: ActionId) -> bool {
+        matches!(self.fate(action), Some(Fate::Confirmed | Fate::Changed { reason: None }))
     }
 
     pub(crate) fn quarantined(&mut self) -> Vec<Quarantined> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use synchrotron_core::model::{
-    ActionId, AudienceKey, Columns, Effect, Epoch, Patch, RecordBody, RowKey, TableName, UserId, Value,
+    ActionId, AudienceKey, Columns, Cursor, Effect, Epoch, Patch, RecordBody, RowKey, TableName, UserId, Value,
 };
 use synchrotron_core::network::memory::MemoryServer;
 use synchrotron_core::wire::LogRecord;
@@ -78,6 +78,21 @@ impl World {
     /// Lets time pass for everybody.
     pub(crate) fn pass_ms(&self, ms: i64) {
         self.clock.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    /// Compacts the server's log through this number.
+    pub(crate) fn compact(&self, through: i64) {
+        self.server.compact(Cursor::new(through));
+    }
+
+    /// The server comes back as it was at this number, with another history.
+    pub(crate) fn restore(&self, history: u128, through: i64) {
+        self.server.restore(epoch(history), Cursor::new(through));
+    }
+
+    /// How many records the server has accepted.
+    pub(crate) fn accepted(&self) -> i64 {
+        i64::try_from(self.server.log().len()).expect("a short log")
     }
 
     /// The ids of the server's log, in order of arrival.

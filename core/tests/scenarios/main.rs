@@ -5,6 +5,7 @@
 //! the test pins the design and its comment says so.
 
 mod actions;
+mod bootstrap;
 mod conflicts;
 mod corrections;
 mod device;
@@ -14,9 +15,12 @@ mod head_gate;
 mod hlc;
 mod ingest;
 mod late;
+mod membership;
 mod private;
 mod quarantine;
 mod reading;
 mod reconcile;
+mod resync;
+mod run;
 mod upload;
 mod wild;

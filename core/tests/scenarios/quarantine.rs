@@ -7,7 +7,7 @@
 //! - QUA-05: there is no second stage that quarantines everything; a refusal names its record.
 //! - QUA-06, QUA-07, QUA-10: what recovery does with quarantined work is with the recoveries (`resync`).
 
-use synchrotron_core::engine::Concluded;
+use synchrotron_core::engine::{Concluded, ExecuteInput};
 use synchrotron_core::model::ActionId;
 use synchrotron_core::store::{Fate, QuarantineKind};
 use synchrotron_core::wire::{Outcome, RejectionKind};
@@ -139,4 +139,41 @@ fn qua_quarantine_outlives_a_restart() {
     a.restart(&[]);
     assert_eq!(a.quarantined().into_iter().map(|quarantined| quarantined.id).collect::<Vec<_>>(), [id]);
     assert_eq!(a.fate(id), Some(Fate::Rejected { reason: "the server says no".into() }));
+}
+
+/// The app looks into the quarantine, tries an action again as a new one, exports, and discards.
+#[test]
+fn qua_an_app_can_inspect_retry_export_and_discard() {
+    let world = World::new();
+    let mut a = world.device("A");
+    let [first, second] = [a.run(&create("n", "One")), a.run(&create("m", "Two"))];
+    refuse(&mut a, first, RejectionKind::Denied);
+    refuse(&mut a, second, RejectionKind::Denied);
+    let found = a.engine().inspect(first).expect("reads").expect("is there");
+    assert_eq!((found.quarantined.id, found.patches.len()), (first, 1));
+    assert_eq!(a.engine().export_quarantine().expect("reads").len(), 2);
+    let again = ActionId::from_uuid(uuid::Uuid::from_u128(0xa9a1));
+    a.engine().retry(first, ExecuteInput { action_id: again, now_ms: world.now_ms() }).expect("works now");
+    assert!(a.engine().discard(second).expect("writes"));
+    assert!(a.quarantined().is_empty());
+    a.sync();
+    assert_eq!((a.fate(again), a.title("n").as_str(), a.title("m").as_str()), (Some(Fate::Confirmed), "One", "none"));
+}
+
+/// A column or table that the server does not have yet: the action waits, with what touches its rows; the rest goes up, and
+/// so does it after the next session. Nothing is quarantined.
+#[test]
+fn u17_what_the_servers_schema_cannot_take_yet_waits_for_the_next_session() {
+    let world = World::new();
+    let mut a = world.device("A");
+    let [early, touches_it, other] =
+        [a.run(&create("n", "One")), a.run(&title("n", "Two")), a.run(&create("m", "One"))];
+    refuse(&mut a, early, RejectionKind::UnknownColumn);
+    let sent = a.batch().expect("the rest");
+    assert_eq!(sent.batch.records.iter().map(|record| record.id).collect::<Vec<_>>(), [other]);
+    let outcome = a.send(&sent).expect("answers");
+    a.conclude(&sent, &outcome).expect("concludes");
+    assert_eq!((a.batch(), a.quarantined().len()), (None, 0));
+    a.sync();
+    assert_eq!(world.logged(), [other, early, touches_it]);
 }
