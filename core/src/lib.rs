@@ -18,7 +18,8 @@
 //! | [`model`] | ids, clock, values, patches, records: plain data that cannot be wrong |
 //!
 //! Features: `client` (default) holds everything that an app needs; `engine` leaves out the async shell; without either,
-//! this is the model that a server shares. `test-util` adds the in-memory server and the conformance suite.
+//! this is the model that a server shares. `test-util` adds the in-memory server, the conformance suites and
+//! a store that fails on demand.
 //!
 //! # An app
 //!

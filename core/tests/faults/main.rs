@@ -3,4 +3,5 @@
 mod disk;
 mod kills;
 mod replays;
+mod swaps;
 mod world;

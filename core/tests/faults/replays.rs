@@ -49,7 +49,7 @@ pub(crate) fn large_arrivals() -> FetchPage {
 }
 
 /// Makes a step fail at each of its store calls in turn; after each failure nothing has changed. Ends when it succeeds.
-fn fail_at_every_call<T>(
+pub(crate) fn fail_at_every_call<T>(
     folder: &Path,
     device: &mut Device,
     mut step: impl FnMut(&mut Device) -> Result<T, EngineError>,

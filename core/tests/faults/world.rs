@@ -137,9 +137,24 @@ impl Device {
     }
 
     pub(crate) fn begin_session(&mut self) {
-        let audiences = vec![AudienceHead { audience_key: hall(), head: Cursor::START, retained: Cursor::START }];
-        let session = Session { user_id: user(self.client), epoch: epoch(), server_time_ms: NOW, audiences };
-        self.engine.begin_session(&session, NOW).expect("begins");
+        self.session(epoch(), vec![hall()]).expect("begins");
+    }
+
+    /// The server was restored from a backup: another history.
+    pub(crate) fn begin_session_of_restored_server(&mut self) -> Result<(), EngineError> {
+        self.session(Epoch::from_uuid(Uuid::from_u128(0xe2)), vec![hall()])
+    }
+
+    /// The user is in no audience any more.
+    pub(crate) fn begin_session_outside_the_hall(&mut self) -> Result<(), EngineError> {
+        self.session(epoch(), vec![])
+    }
+
+    fn session(&mut self, epoch: Epoch, audiences: Vec<AudienceKey>) -> Result<(), EngineError> {
+        let at_start = |audience_key| AudienceHead { audience_key, head: Cursor::START, retained: Cursor::START };
+        let audiences = audiences.into_iter().map(at_start).collect();
+        let session = Session { user_id: user(self.client), epoch, server_time_ms: NOW, audiences };
+        self.engine.begin_session(&session, NOW).map(drop)
     }
 
     /// Executes as the `n`th action of this device, at this many milliseconds after [`NOW`].
