@@ -23,7 +23,7 @@ fn chunks() -> [SnapshotChunk; 2] {
         table: TableName::new("seats").expect("a good name"),
         row_id: RowId::new(format!("s{n}")).expect("a good id"),
         audience_key: hall(),
-        columns: Columns::from([("holder".to_owned(), if n % 2 == 0 { "zoe".into() } else { Value::Null })]),
+        columns: Columns::from([("holder".to_owned(), if n.is_multiple_of(2) { "zoe".into() } else { Value::Null })]),
     };
     let audience = SnapshotAudience { audience_key: hall(), cursor: Cursor::new(3), floor: None, rows: SEATS as u64 };
     // The backup has Alice's opening of the hall.
