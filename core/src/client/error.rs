@@ -1,7 +1,7 @@
 //! What an app may be told.
 
 use crate::action::RegistryError;
-use crate::engine::{EngineError, ExecuteError, SignOutError};
+use crate::engine::{EngineError, ExecuteError, RetryError, SignOutError};
 use crate::model::IdError;
 use crate::network::NetworkError;
 use crate::store::{SqlError, StoreError};
@@ -19,6 +19,9 @@ pub enum ClientError {
     /// The user was not signed out.
     #[error(transparent)]
     SignOut(#[from] SignOutError),
+    /// A quarantined action was not executed again; it stays in quarantine.
+    #[error(transparent)]
+    Retry(#[from] RetryError),
     /// A query failed.
     #[error(transparent)]
     Sql(SqlError),
@@ -129,6 +132,7 @@ impl From<ClientError> for SyncError {
             ClientError::Interrupted { panicked } => Self::Interrupted { panicked },
             ClientError::Execute(_)
             | ClientError::SignOut(_)
+            | ClientError::Retry(_)
             | ClientError::Sql(_)
             | ClientError::NotTracked { .. }
             | ClientError::Offline => Self::Interrupted { panicked: false },

@@ -33,7 +33,7 @@ pub(super) struct Exchange {
 impl Exchange {
     /// Asks who the user is; returns the audiences that it is in.
     pub(super) async fn session(&self) -> Result<BTreeSet<AudienceKey>, SyncError> {
-        let request = SessionRequest { client_id: self.shared.client_id };
+        let request = SessionRequest { client_id: self.step(|engine| engine.client_id()).await? };
         let session = self.network.session(&request).await?;
         let audiences = session.audiences.iter().map(|audience| audience.audience_key.clone()).collect();
         self.begin(session).await?;

@@ -2,6 +2,25 @@
 //!
 //! Place in the journey: both ends. [`Client::execute`] starts it; [`Client::changes`] is where another device's app
 //! sees the result. The shell owns the only clock, the only randomness and the only tasks; decisions are the engine's.
+//!
+//! | an app wants to | |
+//! |---|---|
+//! | change something | [`Client::execute`]; its fate by the [`Execution`], or by [`Client::fates`] after a restart |
+//! | show something | [`Client::query`], [`Client::live_query`], [`Client::watch`], [`Client::changes`] |
+//! | sync | [`Client::go_online`], [`Client::go_offline`], [`Client::sync_now`], [`Client::status`] |
+//! | deal with what was refused | [`Client::quarantined`], and retry, discard or export it |
+//!
+//! # Several processes on one database
+//!
+//! Any number of processes may open one file: an app and its share extension, a command-line tool beside a daemon. All of
+//! them execute and query. Of those that are online, one syncs: it holds a lock on `<database>.sync`. The others show
+//! [`Connection::Following`], and one of them takes over when it is gone, however it went. What one process commits, the
+//! others notice within [`Timing::elsewhere`] and tell as [`Change::Elsewhere`]; live queries and [`Execution::confirmed`]
+//! follow by themselves.
+//!
+//! # Invariants
+//! - What a step commits is in the change feed, also if its caller gave up waiting.
+//! - Queries have connections of their own: they wait for no action and no sync, and these wait for no query.
 
 mod backoff;
 mod builder;
@@ -14,6 +33,7 @@ mod feed;
 mod installation;
 mod leadership;
 mod live;
+mod outcomes;
 mod recovery;
 mod shared;
 mod slot;
@@ -39,7 +59,7 @@ use crate::action::Action;
 use crate::engine::{Engine, ExecuteInput};
 use crate::model::{ActionId, ClientId, TableName, UserId, Value};
 use crate::network::Network;
-use crate::store::{Fate, Quarantined, Row, SqliteStore};
+use crate::store::{Row, SqliteStore};
 
 /// One device's database, and its connection to the others. Cheap to clone.
 ///
@@ -183,22 +203,6 @@ impl Client {
     pub async fn query(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>, ClientError> {
         let (sql, params) = (sql.to_owned(), params.to_vec());
         self.shared.reading(move |reader| reader.query(&sql, &params)).await
-    }
-
-    /// What became of an action that was executed here, also in an earlier run of the app; `None` while it is pending.
-    ///
-    /// # Errors
-    /// [`ClientError::Engine`] if the database cannot be read.
-    pub async fn fate(&self, action: ActionId) -> Result<Option<Fate>, ClientError> {
-        self.blocking(move |engine| Ok(engine.fate(action)?)).await
-    }
-
-    /// Local actions that were taken out of history, oldest first.
-    ///
-    /// # Errors
-    /// [`ClientError::Engine`] if the database cannot be read.
-    pub async fn quarantined(&self) -> Result<Vec<Quarantined>, ClientError> {
-        self.blocking(|engine| Ok(engine.quarantined()?)).await
     }
 
     async fn blocking<T: Send + 'static>(

@@ -75,6 +75,21 @@ impl Shared {
         joined(tokio::task::spawn_blocking(run).await)?
     }
 
+    /// Runs one step, and tells what it committed.
+    pub(super) async fn telling<T: Send + 'static>(
+        self: &Arc<Self>,
+        step: impl FnOnce(&mut Engine<SqliteStore>, &Self) -> Result<(T, Committed), ClientError> + Send + 'static,
+    ) -> Result<T, ClientError> {
+        let shared = Arc::clone(self);
+        self.blocking(move |engine| {
+            let (output, committed) = step(engine, &shared)?;
+            shared.publish(committed);
+            shared.count(engine)?;
+            Ok(output)
+        })
+        .await
+    }
+
     /// Runs a query where blocking is allowed, beside the engine. The answer's future does not keep the client alive.
     pub(super) fn reading<T: Send + 'static, R>(
         self: &Arc<Self>,

@@ -54,7 +54,7 @@ async fn requests_that_come_together_share_one_pass_after_the_one_that_runs() {
 async fn u30_the_next_trigger_runs_after_going_offline_in_the_middle_of_any_call() {
     for call in CALLS {
         for fault in [Fault::Stop, Fault::StopAfter] {
-            let world = World::new();
+            let world = World::with_history().await;
             let client = world.client("alice").await;
             within(client.execute(note("a"))).await;
             let network = Scripted::new(world.server.connect(alice()));
@@ -66,15 +66,15 @@ async fn u30_the_next_trigger_runs_after_going_offline_in_the_middle_of_any_call
             within(client.execute(note("b"))).await;
             network.mend();
             client.go_online(network);
-            whole(&client, &world, 2).await;
+            whole(&client, &world, 3).await;
         }
     }
 }
 
 #[tokio::test]
 async fn u30_a_request_that_is_given_up_at_any_call_keeps_nobody_waiting() {
-    for call in [Call::Session, Call::Subscribe, Call::Fetch, Call::Upload] {
-        let world = World::new();
+    for call in [Call::Session, Call::Subscribe, Call::Snapshot, Call::Fetch, Call::Upload] {
+        let world = World::with_history().await;
         let client = world.client("alice").await;
         within(client.execute(note("a"))).await;
         let network = Scripted::new(world.server.connect(alice()));
@@ -89,14 +89,14 @@ async fn u30_a_request_that_is_given_up_at_any_call_keeps_nobody_waiting() {
         network.mend();
         // A request may still meet the pass that fails; the one after it does not.
         let _failed_with_that_pass = soon(client.sync_now()).await;
-        whole(&client, &world, 1).await;
+        whole(&client, &world, 2).await;
     }
 }
 
 #[tokio::test]
 async fn u30_a_network_that_panics_is_shown_and_tried_again() {
     for call in CALLS {
-        let world = World::new();
+        let world = World::with_history().await;
         let client = world.client("alice").await;
         within(client.execute(note("a"))).await;
         let network = Scripted::new(world.server.connect(alice()));
@@ -109,7 +109,7 @@ async fn u30_a_network_that_panics_is_shown_and_tried_again() {
         network.mend();
         let recovered = soon(status.wait_for(|status| status.connection.carrier().is_some())).await;
         assert!(recovered.expect("the client lives").last_error.is_some(), "for a look at it later");
-        whole(&client, &world, 1).await;
+        whole(&client, &world, 2).await;
     }
 }
 
@@ -180,4 +180,66 @@ async fn offline_answers_who_waits() {
     assert!((&mut waits).now_or_never().is_none());
     client.go_offline();
     assert!(matches!(soon(waits).await, Err(ClientError::Offline)));
+}
+
+#[tokio::test]
+async fn a_bootstrap_shows_how_far_it_is() {
+    let world = World::new();
+    let other = world.client("other").await;
+    for text in 0..7 {
+        within(other.execute(note(text.to_string()))).await;
+    }
+    other.go_online(Arc::new(world.server.connect(alice())));
+    within(other.sync_now()).await;
+    world.server.set_snapshot_rows_max(2);
+    let client = world.client("alice").await;
+    let network = Scripted::new(world.server.connect(alice()));
+    let mut status = client.status();
+    client.go_online(Arc::clone(&network) as _);
+    let mut shown = Vec::new();
+    let all = async {
+        while status.borrow_and_update().connection.carrier().is_none() {
+            status.changed().await.expect("the client lives");
+            shown.extend(status.borrow().bootstrap);
+        }
+    };
+    soon(all).await;
+    assert!(!shown.is_empty(), "a snapshot of several chunks");
+    assert!(shown.iter().all(|progress| progress.rows_total == 7 && progress.rows_done < 7), "{shown:?}");
+    assert!(shown.is_sorted_by_key(|progress| progress.rows_done), "{shown:?}");
+    assert_eq!(client.status().borrow().bootstrap, None, "it is done");
+    assert_eq!(within(client.query("SELECT id FROM notes", &[])).await.len(), 7);
+}
+
+#[tokio::test]
+async fn what_was_refused_can_be_inspected_retried_and_discarded() {
+    let world = World::with_history().await;
+    let mine = AudienceKey::new("user:alice").expect("an audience");
+    let (client, network) = online(&world, "alice").await;
+    within(client.sync_now()).await;
+    client.go_offline();
+    let kept = within(client.execute(note("kept"))).await.id;
+    let left = within(client.execute(note("left"))).await.id;
+    let mut changes = client.watch(["notes"]).expect("a table");
+    world.server.revoke(&alice(), &mine);
+    client.go_online(Arc::clone(&network) as _);
+    within(client.sync_now()).await;
+    assert_eq!(soon(changes.next()).await, Some(()), "their rows are gone");
+    assert_eq!((client.status().borrow().pending, client.status().borrow().quarantined), (0, 2));
+    client.go_offline();
+    world.server.allow(&alice(), &mine);
+    client.go_online(network);
+    within(client.sync_now()).await;
+    client.go_offline();
+    assert_eq!(within(client.quarantine_export()).await.len(), 2);
+    assert_eq!(within(client.fates(None, 10)).await.len(), 2);
+    assert_eq!(within(client.quarantine_inspect(kept)).await.expect("it is there").patches.len(), 1);
+    let again = within(client.quarantine_retry(kept)).await;
+    assert!(within(client.quarantine_discard(left)).await);
+    assert_eq!((client.status().borrow().pending, client.status().borrow().quarantined), (1, 0));
+    let gone = client.quarantine_retry(left).await.expect_err("discarded");
+    assert!(matches!(gone, ClientError::Retry(_)), "{gone}");
+    client.go_online(Arc::new(world.server.connect(alice())));
+    whole(&client, &world, 2).await;
+    assert!(within(client.fate(again)).await.is_some());
 }

@@ -11,7 +11,9 @@ use futures::stream::{self, BoxStream};
 use synchrotron_core::model::AudienceKey;
 use synchrotron_core::network::memory::MemoryNetwork;
 use synchrotron_core::network::{Carrier, Ingress, Network, NetworkError};
-use synchrotron_core::wire::{FetchPage, FetchRequest, Outcome, Session, SessionRequest, UploadBatch};
+use synchrotron_core::wire::{
+    FetchPage, FetchRequest, Outcome, Session, SessionRequest, SnapshotChunk, SnapshotRequest, UploadBatch,
+};
 use tokio::sync::watch;
 
 /// Where the network can be caught.
@@ -19,12 +21,14 @@ use tokio::sync::watch;
 pub(crate) enum Call {
     Session,
     Subscribe,
+    Snapshot,
     Fetch,
     Upload,
     Stream,
 }
 
-pub(crate) const CALLS: [Call; 5] = [Call::Session, Call::Subscribe, Call::Fetch, Call::Upload, Call::Stream];
+pub(crate) const CALLS: [Call; 6] =
+    [Call::Session, Call::Subscribe, Call::Snapshot, Call::Fetch, Call::Upload, Call::Stream];
 
 /// What happens there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +121,10 @@ impl Network for Scripted {
             self.to_server.fetch(request).await
         };
         self.meet(Call::Fetch, fetch).await
+    }
+
+    async fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotChunk, NetworkError> {
+        self.meet(Call::Snapshot, self.to_server.snapshot(request)).await
     }
 
     async fn upload(&self, batch: &UploadBatch) -> Result<Outcome, NetworkError> {

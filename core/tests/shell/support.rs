@@ -147,6 +147,16 @@ impl World {
         open(&self.path(name), quick()).await
     }
 
+    /// A server that has something already, so that a new device begins with a snapshot; it is left with one action.
+    pub(crate) async fn with_history() -> Self {
+        let world = Self::new();
+        let other = world.client("other").await;
+        within(other.execute(note("history"))).await;
+        other.go_online(std::sync::Arc::new(world.server.connect(alice())));
+        within(other.sync_now()).await;
+        world
+    }
+
     pub(crate) fn texts(&self) -> usize {
         self.server.log().len()
     }
