@@ -15,6 +15,8 @@ mod rows;
 mod status;
 mod tables;
 mod words;
+#[cfg(test)]
+mod work;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
