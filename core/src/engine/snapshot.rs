@@ -205,14 +205,14 @@ pub(super) fn restamp(
     client_id: ClientId,
 ) -> Result<Option<ReplayKey>, StoreError> {
     let mut pending = Vec::new();
-    let mut next = txn.first_unsent()?;
-    while let Some(position) = next {
-        if from.is_none_or(|from| position >= from) {
-            pending.push(position.action_id);
+    let mut after = None;
+    while let Some(stored) = LogStore::unsent(txn, after, 1)?.pop() {
+        let position = stored.record.position();
+        after = Some((position, stored.record.id));
+        // A correction stands at the action that it amends, and goes where that goes.
+        if position.action_id == stored.record.id && from.is_none_or(|from| position >= from) {
+            pending.push(stored.record.id);
         }
-        next = LogStore::unsent(txn, Some((position, position.action_id)), 1)?
-            .pop()
-            .map(|stored| stored.record.position());
     }
     let mut first = None;
     for id in pending {

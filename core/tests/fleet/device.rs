@@ -138,7 +138,7 @@ impl Device {
 
     /// Takes snapshots and fetches until nothing more follows.
     fn catch_up(&mut self) {
-        loop {
+        for _try in 0..1_000 {
             while let Some(request) = self.engine.snapshot_request().expect("reads") {
                 match self.runtime.block_on(self.network.snapshot(&request)) {
                     Ok(chunk) => drop(self.engine.take_chunk(&chunk).expect("takes it")),
@@ -163,6 +163,7 @@ impl Device {
                 return;
             }
         }
+        panic!("{} never catches up", self.user);
     }
 
     pub(crate) fn engine(&mut self) -> &mut Engine<SqliteStore> {

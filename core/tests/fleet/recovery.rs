@@ -92,3 +92,9 @@ fn fleets_recover_from_what_loses_nothing() {
 fn fleets_converge_on_a_restored_server() {
     for_each_seed(0..12, "restored", |seed| run(seed, Trouble::Restored));
 }
+
+/// Clocks were given anew above an unsent correction that stayed in place; the walk over them never ended.
+#[test]
+fn new_clocks_above_an_unsent_correction() {
+    run(132, Trouble::Restored);
+}
