@@ -188,6 +188,7 @@ impl ClientBuilder {
             engine.become_device(client_id)?;
         }
         installation.settle(&path, client_id)?;
+        engine.refit()?;
         Ok(Shared::new(Opened { engine, path, client_id, user_id, tables: tables?, timing: self.timing })?)
     }
 }

@@ -3,7 +3,7 @@
 use super::Impurity;
 use super::doctor::Finding;
 use crate::action::ActionError;
-use crate::model::{ActionTag, AudienceKey, Epoch, IdError, UserId};
+use crate::model::{ActionTag, AudienceKey, Epoch, IdError, TableName, UserId};
 use crate::store::StoreError;
 
 /// A step other than `execute` failed.
@@ -11,7 +11,16 @@ use crate::store::StoreError;
 pub enum EngineError {
     /// The local database cannot.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+    /// What arrived cannot be stored in this app's schema. The app must be upgraded; until then nothing that comes after
+    /// it is integrated, and local work goes on.
+    #[error("upgrade the app: its table {table} cannot take accepted rows, for want of column {column}")]
+    UpgradeRequired {
+        /// The table.
+        table: TableName,
+        /// The column that must not be NULL here, and is not given; or is of another type.
+        column: String,
+    },
     /// The connection proves another user than the one this database belongs to.
     #[error("this database belongs to {expected}, the server sees {actual}")]
     ForeignUser {
@@ -40,6 +49,15 @@ pub enum EngineError {
     /// A step that needs a session came before the first one.
     #[error("no session has been opened yet")]
     NoSession,
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Incompatible { table, column } => Self::UpgradeRequired { table, column },
+            other => Self::Store(other),
+        }
+    }
 }
 
 /// An action was not executed; it left nothing behind.

@@ -23,6 +23,18 @@ pub(super) struct Arrivals {
 }
 
 impl<S: Store> Engine<S> {
+    /// Goes through history again from where something did not fit into this database, if tables or columns were added
+    /// since. To be called after opening; integrating does it too.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`].
+    pub fn refit(&mut self) -> Result<Committed, EngineError> {
+        if self.read(|txn| Ok(txn.refit_from()?))?.is_none() {
+            return Ok(Committed::default());
+        }
+        self.integrate(Arrivals { records: Vec::new(), cursors: Cursors::new() })
+    }
+
     pub(super) fn integrate(&mut self, arrivals: Arrivals) -> Result<Committed, EngineError> {
         let txn = self.store.begin()?;
         let mut standing =
@@ -33,9 +45,10 @@ impl<S: Store> Engine<S> {
             txn.put_audience(audience, &AudienceState { stale: true, ..state })?;
         }
         let mut committed = Committed::default();
-        if let Some(start) = start {
+        if let Some(start) = start.into_iter().chain(txn.refit_from()?).min() {
             let mut replay = Replay::new(&*txn, &self.registry, &self.tables)?;
             replay.rewind_to(start)?;
+            txn.begin_refit()?;
             for stored in &records {
                 txn.put_clock(stored.record.clock)?;
                 txn.put_record(stored)?;

@@ -110,7 +110,8 @@ impl Replay<'_> {
         let mut next = self.txn.at_or_after(late)?;
         while let Some(logged) = next.filter(|logged| logged.position < position) {
             match self.txn.apply_patch(logged.position.action_id, &effective_before(&logged, number)) {
-                Ok(()) => {}
+                Ok(displaced) if displaced.is_empty() => {}
+                Ok(_) => return Ok(false),
                 Err(StoreError::Sql(_)) => return Ok(false),
                 Err(error) => return Err(error),
             }

@@ -16,6 +16,7 @@
 //! - I-04: an own action leaves the log only into quarantine.
 
 mod amend;
+mod collision;
 mod doctor;
 mod error;
 mod execute;

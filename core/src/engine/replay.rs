@@ -48,17 +48,31 @@ impl<'a> Replay<'a> {
         let mut newest = self.txn.newest_before(start)?;
         let mut next = self.txn.at_or_after(start)?;
         while let Some(logged) = next {
-            newest = newest.max(self.settle(&logged, newest)?);
-            self.txn.remember_newest(logged.position, newest)?;
-            next = self.txn.after(logged.position)?;
+            match self.settle(&logged, newest)? {
+                Settled::At(arrived) => {
+                    newest = newest.max(arrived);
+                    self.txn.remember_newest(logged.position, newest)?;
+                    next = self.txn.after(logged.position)?;
+                    if next.is_none() {
+                        self.txn.put_back(logged.position.action_id)?;
+                    }
+                }
+                Settled::Without(pending, reason) => {
+                    let position = pending.record.position();
+                    self.rewind_to(position)?;
+                    self.quarantine(&pending, QuarantineKind::RejectedOnReplay, reason)?;
+                    newest = self.txn.newest_before(position)?;
+                    next = self.txn.at_or_after(position)?;
+                }
+            }
         }
         Ok(())
     }
 
-    /// Settles one position; returns the newest arrival there.
-    fn settle(&mut self, logged: &Logged, newest_beneath: i64) -> Result<i64, StoreError> {
+    /// Settles one position.
+    fn settle(&mut self, logged: &Logged, newest_beneath: i64) -> Result<Settled, StoreError> {
         match &logged.action {
-            Some(action) if action.record.server_ingest_id.is_none() => self.settle_pending(action),
+            Some(action) if action.record.server_ingest_id.is_none() => self.settle_pending(action).map(Settled::At),
             _ => self.settle_accepted(logged, newest_beneath),
         }
     }
@@ -71,8 +85,10 @@ impl<'a> Replay<'a> {
             Some(ran) => ran,
             None => {
                 // An older version of the app executed it; its patch is all there is.
-                self.txn.apply_patch(id, &action.rows)?;
-                Ok(action.rows.clone())
+                match self.txn.apply_patch(id, &action.rows)?.into_iter().next() {
+                    Some(displaced) => Err(ActionError::Sql(displaced.constraint)),
+                    None => Ok(action.rows.clone()),
+                }
             }
         };
         let foreign = |rows: &Vec<Patch>| rows.iter().find(|row| !self.mine.contains(&row.audience_key)).cloned();
@@ -106,18 +122,24 @@ impl<'a> Replay<'a> {
     }
 
     /// Accepted: runs again where that can be judged; what differs is amended here or set to the patch.
-    fn settle_accepted(&mut self, logged: &Logged, newest_beneath: i64) -> Result<i64, StoreError> {
+    fn settle_accepted(&mut self, logged: &Logged, newest_beneath: i64) -> Result<Settled, StoreError> {
         let accepted = Accepted::of(logged);
         let newest = newest_of(accepted.records.iter().map(|stored| stored.record.server_ingest_id));
         let id = logged.position.action_id;
         let mut effect = accepted.effective.clone();
         let mut own_reason = None;
-        let on_its_rows = self.is_above_floors(logged.position);
+        let fits = self.txn.fits(&accepted.effective);
+        if !fits {
+            self.txn.note_unfit(logged.position)?;
+        }
+        // What cannot be had whole here, or misses a row that is displaced, can neither be run nor judged.
+        let on_its_rows = fits && self.is_above_floors(logged.position) && !self.txn.has_displaced()?;
         let ran = match logged.action.as_ref().filter(|action| on_its_rows && action.is_whole()) {
             Some(action) => self.try_run(action, &accepted)?.map(|ran| (action, ran)),
             None => None,
         };
         let mut amended = None;
+        let mut displaced = Vec::new();
         match ran {
             Some((action, ran)) => {
                 self.learn_faithful(action, &ran, newest_beneath)?;
@@ -131,17 +153,20 @@ impl<'a> Replay<'a> {
                         self.txn.put_clock(record.record.clock)?;
                         self.txn.put_record(record)?;
                     }
-                    self.txn.apply_patch(id, &effect)?;
+                    displaced = self.txn.apply_patch(id, &effect)?;
                 }
             }
-            None => self.txn.apply_patch(id, &effect)?,
+            None => displaced = self.txn.apply_patch(id, &effect)?,
+        }
+        if let Some((pending, reason)) = self.pending_in_the_way(&displaced, logged.position)? {
+            return Ok(Settled::Without(Box::new(pending), reason));
         }
         self.committed.rows.extend(effect.iter().map(Patch::row_key));
         if let Some(action) = logged.action.as_ref().filter(|action| action.record.client_id == self.client_id) {
             let reason = own_reason.or_else(|| accepted.newest_reason());
             self.decide_accepted(action, &effect, reason.as_ref())?;
         }
-        Ok(if amended.is_some() { UNSENT } else { newest })
+        Ok(Settled::At(if amended.is_some() { UNSENT } else { newest }))
     }
 
     /// Runs an accepted action on the rows as they are. What it did stays exactly if it is the effective patch.
@@ -227,6 +252,14 @@ impl<'a> Replay<'a> {
         }
         Ok(())
     }
+}
+
+/// What became of a position.
+enum Settled {
+    /// It is done; this is the newest arrival there.
+    At(i64),
+    /// This pending action, further back, cannot stay, for this reason: go on from there without it.
+    Without(Box<StoredRecord>, String),
 }
 
 /// What running an accepted action did here.

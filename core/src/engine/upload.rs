@@ -193,7 +193,8 @@ impl Replay<'_> {
     /// It does where nothing but this device's own actions lies at or after `first`: they ran on exactly these rows, and
     /// everything beneath them had arrived before.
     fn confirm_in_place(&mut self, first: ReplayKey) -> Result<bool, StoreError> {
-        if !self.is_above_floors(first) || !only_own_from(self.txn, first, self.client_id)? {
+        if self.txn.has_displaced()? || !self.is_above_floors(first) || !only_own_from(self.txn, first, self.client_id)?
+        {
             return Ok(false);
         }
         let mut newest = self.txn.newest_before(first)?;

@@ -1,6 +1,6 @@
 //! What can go wrong with the local database.
 
-use crate::model::RowKey;
+use crate::model::TableName;
 
 /// A statement failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,19 +70,14 @@ pub enum StoreError {
     /// A statement failed: most often a constraint that a patch breaks.
     #[error(transparent)]
     Sql(SqlError),
-    /// A patch does not fit the local schema.
-    #[error("row {} of {}: no column {column} here", row.row_id, row.table)]
-    UnknownColumn {
-        /// The patch's row.
-        row: RowKey,
-        /// The column that this database does not have.
+    /// An accepted row cannot be stored here: this column must not be NULL, or must be of another type, and nothing says
+    /// what else it should be. The app's schema is older, or newer, than the server's.
+    #[error("table {table} cannot take an accepted row: it does not give column {column} what it needs")]
+    Incompatible {
+        /// The table.
+        table: TableName,
+        /// The column.
         column: String,
-    },
-    /// A patch names a table that is not tracked here.
-    #[error("row {} of {}: the table is not tracked here", row.row_id, row.table)]
-    UntrackedTable {
-        /// The patch's row.
-        row: RowKey,
     },
     /// A tracked table cannot be synced as it is.
     #[error("table {table} cannot be tracked: {problem}")]

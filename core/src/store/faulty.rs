@@ -13,8 +13,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
-    AudienceState, AudienceStore, Fate, FateStore, Fated, LogStore, Logged, QuarantineKind, Quarantined,
-    QuarantinedAction, Row, RowStore, Sql, SqlError, Staged, StatusStore, Store, StoreError, StoreTxn, StoredRecord,
+    AudienceState, AudienceStore, Displaced, DriftStore, Fate, FateStore, Fated, LogStore, Logged, QuarantineKind,
+    Quarantined, QuarantinedAction, Row, RowStore, Sql, SqlError, Staged, StatusStore, Store, StoreError, StoreTxn,
+    StoredRecord,
 };
 use crate::model::{
     ActionId, AudienceKey, ClientId, Cursor, Cursors, Epoch, Hlc, Patch, ReplayKey, RowKey, RowsDigest, ServerIngestId,
@@ -189,7 +190,7 @@ impl RowStore for FaultyTxn<'_> {
         fn release_savepoint() -> Result<(), StoreError>;
         fn rollback_to_savepoint() -> Result<(), StoreError>;
         fn begin_action(action: ActionId) -> Result<(), StoreError>;
-        fn apply_patch(action: ActionId, patch: &[Patch]) -> Result<(), StoreError>;
+        fn apply_patch(action: ActionId, patch: &[Patch]) -> Result<Vec<Displaced>, StoreError>;
         fn captured(action: ActionId) -> Result<Vec<Patch>, StoreError>;
         fn has_effects(action: ActionId) -> Result<bool, StoreError>;
         fn newest_undone() -> Result<Option<ActionId>, StoreError>;
@@ -221,6 +222,20 @@ impl LogStore for FaultyTxn<'_> {
         fn reopen(client_id: ClientId) -> Result<(), StoreError>;
         fn pending_count() -> Result<u64, StoreError>;
         fn remove_unsent_corrections(from: ReplayKey) -> Result<(), StoreError>;
+    }
+}
+
+impl DriftStore for FaultyTxn<'_> {
+    fn fits(&self, patch: &[Patch]) -> bool {
+        self.inner.fits(patch)
+    }
+
+    switched! { txn:
+        fn note_unfit(position: ReplayKey) -> Result<(), StoreError>;
+        fn refit_from() -> Result<Option<ReplayKey>, StoreError>;
+        fn begin_refit() -> Result<(), StoreError>;
+        fn has_displaced() -> Result<bool, StoreError>;
+        fn put_back(action: ActionId) -> Result<(), StoreError>;
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`StoreTxn`] undoes it all. [`SqliteStore`] is the implementation.
 
 mod audience;
+mod drift;
 mod error;
 mod fate;
 #[cfg(feature = "test-util")]
@@ -17,6 +18,7 @@ mod status;
 pub mod suite;
 
 pub use audience::{AudienceState, AudienceStore, Staged};
+pub use drift::{Displaced, DriftStore};
 pub use error::{SqlError, StoreError};
 pub use fate::{Fate, FateStore, Fated, QuarantineKind, Quarantined, QuarantinedAction};
 #[cfg(feature = "test-util")]
@@ -43,7 +45,7 @@ pub trait Store: Send {
 }
 
 /// One write transaction: all of it is kept by `commit`, none of it if it is dropped.
-pub trait StoreTxn: RowStore + LogStore + AudienceStore + StatusStore + FateStore {
+pub trait StoreTxn: RowStore + LogStore + AudienceStore + StatusStore + FateStore + DriftStore {
     /// Keeps everything.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Application rows: statements of actions with capture, patches, undo.
 
-use super::{Row, SqlError, StoreError};
+use super::{Displaced, Row, SqlError, StoreError};
 use crate::model::{ActionId, Patch, RowKey, Value};
 
 /// Statements of an action, on the transaction that it runs in.
@@ -32,8 +32,9 @@ pub trait RowStore {
     /// Statements of actions are over; application rows are closed again.
     fn end_action(&self);
 
-    /// Sets rows as the patch says and captures that as effects of `action`. Absent rows are not updated.
-    fn apply_patch(&self, action: ActionId, patch: &[Patch]) -> Result<(), StoreError>;
+    /// Sets rows as an accepted patch says, whatever stands in its way, and captures that as effects of `action`. Absent
+    /// rows are not updated; tables and columns that are not here are left out. Returns the rows that are displaced by it.
+    fn apply_patch(&self, action: ActionId, patch: &[Patch]) -> Result<Vec<Displaced>, StoreError>;
 
     /// What `action` did to rows when it was last (re)applied, in sequence.
     fn captured(&self, action: ActionId) -> Result<Vec<Patch>, StoreError>;

@@ -3,6 +3,8 @@
 mod apply_items;
 mod capture;
 mod capture_items;
+mod constraints;
+mod drift;
 mod execute;
 mod execution_items;
 mod guard;

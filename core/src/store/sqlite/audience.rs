@@ -1,11 +1,11 @@
 //! Audiences on SQLite: their state, their rows, and snapshots on their way.
 
-use rusqlite::OptionalExtension;
-use rusqlite::config::DbConfig;
+use rusqlite::{OptionalExtension, ffi};
 
 use super::SqliteTxn;
-use super::capture::Mode;
+use super::capture::{DISPLACED, Mode};
 use super::codec::{pack, unpack};
+use super::place::is;
 use super::tables::TrackedTable;
 use crate::action::quoted;
 use crate::model::{AudienceKey, Columns, Cursor, Effect, RowId, RowKey, RowsDigest, SnapshotId, TableName};
@@ -16,11 +16,10 @@ impl SqliteTxn<'_> {
     /// Writes rows that are no effects of any action. In a partial view a reference may point to a row that is not
     /// visible here, and no cascade may take rows of another audience along: foreign keys are the server's to check.
     fn write_uncaptured<T>(&self, write: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-        self.transaction.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
+        self.enforce_foreign_keys(false)?;
         self.capture.set(Mode::Rewind);
         let written = write();
         self.capture.close();
-        self.transaction.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
         written
     }
 
@@ -104,6 +103,9 @@ impl AudienceStore for SqliteTxn<'_> {
         })?;
         let key = [audience.as_str()];
         self.transaction.prepare_cached("DELETE FROM local_undo WHERE audience_key = ?")?.execute(key)?;
+        let sql = format!("DELETE FROM {DISPLACED} WHERE audience_key = ?");
+        self.write_uncaptured(|| Ok(self.transaction.prepare_cached(&sql)?.execute(key)?))?;
+        self.displaced.set(None);
         self.transaction
             .prepare_cached(
                 "DELETE FROM action_modified_rows WHERE audience_key = ? AND EXISTS (SELECT 1 FROM action_records \
@@ -124,7 +126,20 @@ impl AudienceStore for SqliteTxn<'_> {
         self.write_uncaptured(|| {
             rows.iter().try_for_each(|row| {
                 let key = RowKey { table: row.table.clone(), row_id: row.row_id.clone() };
-                self.apply(&key, &row.audience_key, &Effect::Insert(row.columns.clone()))
+                let effect = Effect::Insert(row.columns.clone());
+                if !self.capture.fits([(row.table.as_str(), &effect)]) {
+                    self.note_unfit_snapshot()?;
+                }
+                if self.capture.table(row.table.as_str()).is_none() {
+                    return Ok(());
+                }
+                match self.apply(&key, &row.audience_key, &effect) {
+                    // A row of another audience has its value; that one's own snapshot, or its log, will free it.
+                    Err(StoreError::Sql(error)) if is(&error, ffi::SQLITE_CONSTRAINT_UNIQUE) => {
+                        self.park(&key, &row.audience_key, &row.columns)
+                    }
+                    placed => placed,
+                }
             })
         })
     }

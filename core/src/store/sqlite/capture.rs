@@ -12,13 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
-use rusqlite::{Connection, Error};
+use rusqlite::{Connection, Error, OptionalExtension};
 
-use super::codec::{Image, pack};
+use super::codec::{Image, Reading, pack};
 use super::tables::TrackedTable;
 use super::words::has_word;
 use crate::action::{Table, quoted};
-use crate::model::{ActionId, Columns, Operation};
+use crate::model::{ActionId, Columns, Effect, Operation};
 use crate::store::StoreError;
 
 /// The functions that capture triggers call, with their numbers of arguments.
@@ -32,14 +32,26 @@ pub(super) enum Mode {
     Closed,
     /// They are effects of this action.
     Action(ActionId),
+    /// They are effects of this action, made by the engine: nothing keeps it from its own tables.
+    Patch(ActionId),
     /// They undo effects, and are not effects themselves.
     Rewind,
+}
+
+/// The table of rows that are kept aside. Changes to it are captured and undone like those of tracked tables.
+pub(super) const DISPLACED: &str = "local_displaced_rows";
+
+fn displaced_rows() -> TrackedTable {
+    let columns = ["columns", "row_id", "table_name"].map(|column| (column.to_owned(), Reading::Stored));
+    TrackedTable { name: DISPLACED.to_owned(), columns: columns.into(), audience_is_generated: false }
 }
 
 #[derive(Debug)]
 struct State {
     mode: Mode,
     tables: BTreeMap<String, Arc<TrackedTable>>,
+    displaced: Arc<TrackedTable>,
+    has_foreign_keys: bool,
 }
 
 /// The capture of one connection: shared by its functions, its authorizer and its transactions.
@@ -49,7 +61,12 @@ pub(super) struct Capture(Arc<Mutex<State>>);
 impl Capture {
     /// Gives the connection the functions that capture triggers call, and the authorizer.
     pub(super) fn install_functions(connection: &mut Connection) -> Result<Self, StoreError> {
-        let capture = Self(Arc::new(Mutex::new(State { mode: Mode::Closed, tables: BTreeMap::new() })));
+        let capture = Self(Arc::new(Mutex::new(State {
+            mode: Mode::Closed,
+            tables: BTreeMap::new(),
+            displaced: Arc::new(displaced_rows()),
+            has_foreign_keys: true,
+        })));
         let flags = FunctionFlags::SQLITE_UTF8;
         let state = capture.clone();
         connection.create_scalar_function("synchrotron_capturing", 0, flags, move |_| state.is_capturing())?;
@@ -62,15 +79,39 @@ impl Capture {
         Ok(capture)
     }
 
-    /// Installs the triggers on these tables, and remembers their columns.
+    /// Reads the catalogue's word on these tables, and installs the triggers that are not there as they should be.
     pub(super) fn track(&self, connection: &Connection, tables: &[Table]) -> Result<(), StoreError> {
+        let mut tracked = BTreeMap::new();
         for table in tables {
-            let tracked = TrackedTable::read(connection, table)?;
-            refuse_rollbacks(connection, &tracked.name)?;
-            connection.execute_batch(&triggers(&tracked))?;
-            self.state().tables.insert(tracked.name.clone(), Arc::new(tracked));
+            let table = TrackedTable::read(connection, table)?;
+            refuse_rollbacks(connection, &table.name)?;
+            install(connection, &table)?;
+            tracked.insert(table.name.clone(), Arc::new(table));
         }
+        install(connection, &displaced_rows())?;
+        let has_foreign_keys = connection.query_row(
+            "SELECT EXISTS (SELECT 1 FROM sqlite_schema AS t, pragma_foreign_key_list(t.name) WHERE t.type = 'table')",
+            [],
+            |row| row.get(0),
+        )?;
+        let mut state = self.state();
+        state.tables = tracked;
+        state.has_foreign_keys = has_foreign_keys;
         Ok(())
+    }
+
+    pub(super) fn has_foreign_keys(&self) -> bool {
+        self.state().has_foreign_keys
+    }
+
+    /// Whether every table is tracked here, and has every column of its effect.
+    pub(super) fn fits<'e>(&self, effects: impl IntoIterator<Item = (&'e str, &'e Effect)>) -> bool {
+        let state = self.state();
+        effects.into_iter().all(|(table, effect)| {
+            state.tables.get(table).is_some_and(|table| {
+                effect.columns().into_iter().flat_map(Columns::keys).all(|column| table.columns.contains_key(column))
+            })
+        })
     }
 
     pub(super) fn set(&self, mode: Mode) {
@@ -83,6 +124,12 @@ impl Capture {
 
     pub(super) fn table(&self, name: &str) -> Option<Arc<TrackedTable>> {
         self.state().tables.get(name).cloned()
+    }
+
+    /// A tracked table, or the one of rows that are kept aside.
+    pub(super) fn stored_table(&self, name: &str) -> Option<Arc<TrackedTable>> {
+        let state = self.state();
+        if name == DISPLACED { Some(Arc::clone(&state.displaced)) } else { state.tables.get(name).cloned() }
     }
 
     /// All tracked tables, by name.
@@ -98,14 +145,14 @@ impl Capture {
     fn is_capturing(&self) -> Result<bool, Error> {
         match self.state().mode {
             Mode::Closed => Err(refusal("tracked tables are written by actions only")),
-            Mode::Action(_) => Ok(true),
+            Mode::Action(_) | Mode::Patch(_) => Ok(true),
             Mode::Rewind => Ok(false),
         }
     }
 
     fn action(&self) -> Result<Vec<u8>, Error> {
         match self.state().mode {
-            Mode::Action(action) => Ok(action.as_uuid().as_bytes().to_vec()),
+            Mode::Action(action) | Mode::Patch(action) => Ok(action.as_uuid().as_bytes().to_vec()),
             Mode::Closed | Mode::Rewind => Err(refusal("no action is running")),
         }
     }
@@ -115,7 +162,7 @@ impl Capture {
     fn image(&self, ctx: &Context<'_>) -> Result<Vec<u8>, Error> {
         let table: String = ctx.get(0)?;
         let operation: String = ctx.get(1)?;
-        let tracked = self.table(&table).ok_or_else(|| refusal("the table is not tracked by this program"))?;
+        let tracked = self.stored_table(&table).ok_or_else(|| refusal("the table is not tracked by this program"))?;
         let width = tracked.columns.len();
         let read = |offset: usize| -> Result<Columns, Error> {
             tracked
@@ -172,8 +219,21 @@ fn changed(before: Columns, after: Columns) -> Image {
     before.into_iter().zip(after).filter(|((_, old), (_, new))| old != new).unzip()
 }
 
-/// The triggers of one table. They are made anew at every start, since its columns may have changed.
-fn triggers(table: &TrackedTable) -> String {
+/// Installs the triggers of one table that are not there, or not as its columns ask for.
+fn install(connection: &Connection, table: &TrackedTable) -> Result<(), StoreError> {
+    for (name, sql) in triggers(table) {
+        let found: Option<String> = connection
+            .query_row("SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ?", [&name], |row| row.get(0))
+            .optional()?;
+        if found.as_ref() != Some(&sql) {
+            connection.execute_batch(&format!("DROP TRIGGER IF EXISTS {};\n{sql}", quoted(&name)))?;
+        }
+    }
+    Ok(())
+}
+
+/// The triggers of one table, by name.
+fn triggers(table: &TrackedTable) -> [(String, String); 4] {
     let on = quoted(&table.name);
     let text = format!("'{}'", table.name.replace('\'', "''"));
     let values =
@@ -196,10 +256,9 @@ fn triggers(table: &TrackedTable) -> String {
         )
     };
     let trigger = |suffix: &str, event: &str, when: &str, body: &str| {
-        let name = quoted(&format!("synchrotron_{suffix}_{}", table.name));
-        format!(
-            "DROP TRIGGER IF EXISTS {name};\nCREATE TRIGGER {name} AFTER {event} ON {on} WHEN {when} BEGIN {body} END;\n"
-        )
+        let name = format!("synchrotron_{suffix}_{}", table.name);
+        let sql = format!("CREATE TRIGGER {} AFTER {event} ON {on} WHEN {when} BEGIN {body} END", quoted(&name));
+        (name, sql)
     };
     let both = format!("{}{}", values("OLD"), values("NEW"));
     [
@@ -218,5 +277,4 @@ fn triggers(table: &TrackedTable) -> String {
             "SELECT RAISE(ABORT, 'synchrotron: id and audience_key never change: delete the row and insert another');",
         ),
     ]
-    .concat()
 }

@@ -6,8 +6,11 @@
 mod audience;
 mod capture;
 mod codec;
+mod displaced;
+mod drift;
 mod fate;
 mod log;
+mod place;
 #[cfg(test)]
 mod plans;
 mod reader;
@@ -18,6 +21,7 @@ mod words;
 #[cfg(test)]
 mod work;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,7 +34,7 @@ use super::{Sql, Store, StoreError, StoreTxn};
 use crate::action::Table;
 use crate::model::{ClientId, UserId};
 
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 const SCHEMA: &str = include_str!("schema.sql");
 /// More distinct statements than an app's actions and the engine together have.
 const STATEMENT_CACHE: usize = 256;
@@ -72,6 +76,11 @@ pub struct SqliteStore {
     path: PathBuf,
     /// SQLite's count of commits by other connections, as it was asked last.
     others: i64,
+    tables: Vec<Table>,
+    /// SQLite's count of schema changes when capture was last installed: another connection may have made more.
+    installed: Cell<i64>,
+    /// Whether foreign keys are enforced now.
+    enforcing: Cell<bool>,
 }
 
 impl SqliteStore {
@@ -97,9 +106,12 @@ impl SqliteStore {
         make_sync_tables(&setup, settings)?;
         setup.execute_batch(&settings.schema)?;
         capture.track(&setup, &settings.tables)?;
+        drift::note_shape(&setup, &capture)?;
+        let installed = Cell::new(schema_changes(&setup)?);
         setup.commit()?;
         let others = commits_of_others(&connection)?;
-        Ok(Self { connection, capture, path: settings.path.clone(), others })
+        let (path, tables) = (settings.path.clone(), settings.tables.clone());
+        Ok(Self { connection, capture, path, others, tables, installed, enforcing: Cell::new(true) })
     }
 
     /// The database file.
@@ -132,11 +144,31 @@ fn make_sync_tables(setup: &Transaction<'_>, settings: &SqliteSettings) -> Resul
     if found == SCHEMA_VERSION { Ok(()) } else { Err(StoreError::SchemaVersion { found, known: SCHEMA_VERSION }) }
 }
 
+/// How often the schema was changed, by any connection.
+fn schema_changes(connection: &Connection) -> Result<i64, StoreError> {
+    Ok(connection.prepare_cached("PRAGMA schema_version")?.query_row([], |row| row.get(0))?)
+}
+
 impl Store for SqliteStore {
     fn begin(&mut self) -> Result<Box<dyn StoreTxn + '_>, StoreError> {
         self.capture.close();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        Ok(Box::new(SqliteTxn { _closing: Closing(&self.capture), transaction, capture: &self.capture }))
+        let mut changes = schema_changes(&transaction)?;
+        if changes != self.installed.get() {
+            // Another connection changed the schema: columns may be new, triggers may be gone.
+            self.capture.track(&transaction, &self.tables)?;
+            drift::note_shape(&transaction, &self.capture)?;
+            changes = schema_changes(&transaction)?;
+        }
+        Ok(Box::new(SqliteTxn {
+            _closing: Closing(&self.capture),
+            transaction,
+            capture: &self.capture,
+            changes,
+            installed: &self.installed,
+            enforcing: &self.enforcing,
+            displaced: Cell::new(None),
+        }))
     }
 
     fn changed_elsewhere(&mut self) -> Result<bool, StoreError> {
@@ -152,6 +184,12 @@ pub(super) struct SqliteTxn<'a> {
     _closing: Closing<'a>,
     transaction: Transaction<'a>,
     capture: &'a Capture,
+    /// SQLite's count of schema changes, for `installed` if this commits.
+    changes: i64,
+    installed: &'a Cell<i64>,
+    enforcing: &'a Cell<bool>,
+    /// Whether any row is displaced, once that is known.
+    displaced: Cell<Option<bool>>,
 }
 
 /// Closes application rows when it is dropped, whatever was going on.
@@ -167,7 +205,10 @@ impl Drop for Closing<'_> {
 impl StoreTxn for SqliteTxn<'_> {
     fn commit(self: Box<Self>) -> Result<(), StoreError> {
         self.capture.close();
-        Ok(self.transaction.commit()?)
+        let Self { transaction, changes, installed, .. } = *self;
+        transaction.commit()?;
+        installed.set(changes);
+        Ok(())
     }
 
     fn as_sql(&self) -> &dyn Sql {

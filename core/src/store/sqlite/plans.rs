@@ -44,6 +44,11 @@ fn walk(txn: &dyn StoreTxn) -> Result<(), crate::store::StoreError> {
     txn.put_clock(txn.clock()?)?;
     txn.put_record(&stored)?;
     txn.apply_patch(id, &stored.rows)?;
+    txn.note_unfit(position)?;
+    txn.refit_from()?;
+    txn.begin_refit()?;
+    txn.has_displaced()?;
+    txn.put_back(id)?;
     txn.captured(id)?;
     txn.has_effects(id)?;
     txn.remember_newest(position, 1)?;
@@ -122,6 +127,8 @@ fn no_statement_scans_the_log() {
             let first_only = sql.ends_with("LIMIT 1") && step.contains(" INDEX action_records_by_position");
             let small = first_only
                 || step.contains("local_snapshot")
+                || step.contains("local_displaced_rows")
+                || step.contains("local_unfit_again")
                 || step.contains("client_")
                 || step.contains("local_quarantined")
                 || counts_pending;

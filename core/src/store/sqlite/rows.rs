@@ -1,16 +1,13 @@
 //! Application rows on SQLite: an action's statements, patches, undo.
 
-use rusqlite::config::DbConfig;
 use rusqlite::{CachedStatement, OptionalExtension, params_from_iter};
 
 use super::SqliteTxn;
-use super::capture::Mode;
+use super::capture::{DISPLACED, Mode};
 use super::codec::{Bound, Image, check_storable, pack, read_rows, unpack};
-use super::tables::TrackedTable;
 use super::words::has_word;
-use crate::action::quoted;
-use crate::model::{ActionId, AudienceKey, Columns, Effect, Operation, Patch, RowId, RowKey, TableName, Value};
-use crate::store::{Row, RowStore, Sql, SqlError, StoreError};
+use crate::model::{ActionId, AudienceKey, Effect, Operation, Patch, RowId, RowKey, TableName, Value};
+use crate::store::{Displaced, Row, RowStore, Sql, SqlError, StoreError};
 
 impl Sql for SqliteTxn<'_> {
     fn execute(&self, sql: &str, params: &[Value]) -> Result<usize, SqlError> {
@@ -36,83 +33,7 @@ impl SqliteTxn<'_> {
         Ok(self.transaction.prepare_cached(&format!("/* action */ {sql}"))?)
     }
 
-    /// Patches and undo may leave a reference that leads nowhere; an action's own statements may not. A user may see a
-    /// row and not the one that it refers to: the server has checked that reference, here it cannot be checked.
-    /// (`PRAGMA foreign_keys` does nothing within a transaction; this switch does, and prepares statements anew.)
-    fn without_foreign_keys<T>(&self, step: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-        self.transaction.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
-        let done = step();
-        self.transaction.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
-        done
-    }
-
-    fn apply_as(&self, action: ActionId, patch: &[Patch]) -> Result<(), StoreError> {
-        self.capture.set(Mode::Action(action));
-        let applied =
-            patch.iter().try_for_each(|patch| self.apply(&patch.row_key(), &patch.audience_key, &patch.effect));
-        self.capture.close();
-        applied
-    }
-
-    fn run(&self, sql: &str, values: &[&Value]) -> Result<usize, StoreError> {
-        check_storable(values.iter().copied())?;
-        let values = params_from_iter(values.iter().map(|value| Bound(value)));
-        Ok(self.transaction.prepare_cached(sql)?.execute(values)?)
-    }
-
-    fn tracked(&self, key: &RowKey) -> Result<std::sync::Arc<TrackedTable>, StoreError> {
-        self.capture.table(key.table.as_str()).ok_or_else(|| StoreError::UntrackedTable { row: key.clone() })
-    }
-
-    pub(super) fn apply(&self, key: &RowKey, audience: &AudienceKey, effect: &Effect) -> Result<(), StoreError> {
-        let table = self.tracked(key)?;
-        for column in effect.columns().into_iter().flat_map(Columns::keys) {
-            if !table.columns.contains_key(column) {
-                return Err(StoreError::UnknownColumn { row: key.clone(), column: column.clone() });
-            }
-        }
-        let id = Value::from(&key.row_id);
-        match effect {
-            Effect::Insert(columns) => self.set_row(&table, &id, &Value::from(audience), columns),
-            Effect::Update(columns) => self.update_row(&table, &id, columns),
-            Effect::Delete => {
-                self.run(&format!("DELETE FROM {} WHERE \"id\" = ?", quoted(&table.name)), &[&id]).map(drop)
-            }
-            Effect::Nothing => Ok(()),
-        }
-    }
-
-    fn set_row(&self, table: &TrackedTable, id: &Value, audience: &Value, columns: &Columns) -> Result<(), StoreError> {
-        let mut names = vec![quoted("id")];
-        let mut values = vec![id];
-        if !table.audience_is_generated {
-            names.push(quoted("audience_key"));
-            values.push(audience);
-        }
-        names.extend(columns.keys().map(|column| quoted(column)));
-        values.extend(columns.values());
-        let sets: Vec<String> = names[1..].iter().map(|name| format!("{name} = excluded.{name}")).collect();
-        let conflict = if sets.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {}", sets.join(", ")) };
-        let sql = format!(
-            "INSERT INTO {} ({}) VALUES (?{}) ON CONFLICT (\"id\") DO {conflict}",
-            quoted(&table.name),
-            names.join(", "),
-            ", ?".repeat(names.len() - 1),
-        );
-        self.run(&sql, &values).map(drop)
-    }
-
-    fn update_row(&self, table: &TrackedTable, id: &Value, columns: &Columns) -> Result<(), StoreError> {
-        if columns.is_empty() {
-            return Ok(());
-        }
-        let sets: Vec<String> = columns.keys().map(|column| format!("{} = ?", quoted(column))).collect();
-        let sql = format!("UPDATE {} SET {} WHERE \"id\" = ?", quoted(&table.name), sets.join(", "));
-        let values: Vec<&Value> = columns.values().chain(std::iter::once(id)).collect();
-        self.run(&sql, &values).map(drop)
-    }
-
-    fn captured_where(&self, sql: &str, key: impl rusqlite::Params) -> Result<Vec<Captured>, StoreError> {
+    pub(super) fn captured_where(&self, sql: &str, key: impl rusqlite::Params) -> Result<Vec<Captured>, StoreError> {
         let mut statement = self.transaction.prepare_cached(sql)?;
         let mut rows = statement.query(key)?;
         let mut captured = Vec::new();
@@ -152,11 +73,11 @@ impl SqliteTxn<'_> {
 }
 
 /// One row of `local_undo`.
-struct Captured {
-    row: RowKey,
-    audience_key: AudienceKey,
+pub(super) struct Captured {
+    pub(super) row: RowKey,
+    pub(super) audience_key: AudienceKey,
     operation: Operation,
-    image: Image,
+    pub(super) image: Image,
 }
 
 impl RowStore for SqliteTxn<'_> {
@@ -169,10 +90,12 @@ impl RowStore for SqliteTxn<'_> {
     }
 
     fn rollback_to_savepoint(&self) -> Result<(), StoreError> {
+        self.displaced.set(None);
         Ok(self.transaction.execute_batch("ROLLBACK TO synchrotron; RELEASE synchrotron")?)
     }
 
     fn begin_action(&self, action: ActionId) -> Result<(), StoreError> {
+        self.enforce_foreign_keys(true)?;
         self.capture.set(Mode::Action(action));
         Ok(())
     }
@@ -181,18 +104,24 @@ impl RowStore for SqliteTxn<'_> {
         self.capture.close();
     }
 
-    fn apply_patch(&self, action: ActionId, patch: &[Patch]) -> Result<(), StoreError> {
-        self.savepoint()?;
-        let applied = match self.apply_as(action, patch) {
-            Err(StoreError::Sql(error)) if breaks_a_reference(&error) => {
-                self.rollback_to_savepoint()?;
-                self.savepoint()?;
-                self.without_foreign_keys(|| self.apply_as(action, patch))
+    fn apply_patch(&self, action: ActionId, patch: &[Patch]) -> Result<Vec<Displaced>, StoreError> {
+        self.enforce_foreign_keys(false)?;
+        self.capture.set(Mode::Patch(action));
+        let mut displaced = Vec::new();
+        let applied = patch
+            .iter()
+            .filter(|patch| self.capture.table(patch.table.as_str()).is_some())
+            .try_for_each(|patch| self.place(&patch.row_key(), &patch.audience_key, &patch.effect, &mut displaced))
+            .and_then(|()| self.put_back_rows());
+        self.capture.close();
+        applied?;
+        let mut still = Vec::with_capacity(displaced.len());
+        for displaced in displaced {
+            if self.is_displaced(&displaced.row)? {
+                still.push(displaced);
             }
-            applied => applied,
-        };
-        self.release_savepoint()?;
-        applied
+        }
+        Ok(still)
     }
 
     fn captured(&self, action: ActionId) -> Result<Vec<Patch>, StoreError> {
@@ -242,19 +171,16 @@ impl RowStore for SqliteTxn<'_> {
             "SELECT table_name, row_id, audience_key, operation, image FROM local_undo WHERE seq >= ? ORDER BY seq DESC",
             [first],
         )?;
+        self.enforce_foreign_keys(false)?;
         self.capture.set(Mode::Rewind);
-        let undone = self.without_foreign_keys(|| newest_first.iter().try_for_each(|captured| self.undo(captured)));
+        let undone = newest_first.iter().try_for_each(|captured| self.undo(captured));
         self.capture.close();
+        self.displaced.set(None);
         undone?;
         self.transaction.prepare_cached("DELETE FROM local_undo WHERE seq >= ?")?.execute([first])?;
-        Ok(newest_first.into_iter().map(|captured| captured.row).collect())
+        let rows = newest_first.into_iter().map(|captured| captured.row);
+        Ok(rows.filter(|row| row.table.as_str() != DISPLACED).collect())
     }
-}
-
-/// Foreign keys say so themselves, or, with RESTRICT, by the trigger that SQLite makes for them.
-fn breaks_a_reference(error: &SqlError) -> bool {
-    use rusqlite::ffi::{SQLITE_CONSTRAINT_FOREIGNKEY, SQLITE_CONSTRAINT_TRIGGER};
-    matches!(error, SqlError::Database { code: SQLITE_CONSTRAINT_FOREIGNKEY | SQLITE_CONSTRAINT_TRIGGER, .. })
 }
 
 /// The stored form of an effect's columns.

@@ -8,7 +8,9 @@ CREATE TABLE client_sync_status (
     epoch          BLOB,                       -- the server's history that the cursors belong to
     clock          INTEGER NOT NULL DEFAULT 0, -- newest HLC made or seen
     clock_offset   INTEGER NOT NULL DEFAULT 0, -- what to add to the wall clock to have the server's, in milliseconds
-    generation     INTEGER NOT NULL DEFAULT 0  -- counts rewrites of history
+    generation     INTEGER NOT NULL DEFAULT 0, -- counts rewrites of history
+    shape          BLOB,                       -- names of the tracked tables and their columns, as they were last
+    unfit_snapshot INTEGER NOT NULL DEFAULT 0  -- a snapshot had tables or columns that are not here
 ) STRICT;
 
 CREATE TABLE client_audiences (
@@ -100,3 +102,23 @@ CREATE TABLE local_quarantined_actions (
 CREATE TABLE local_refused_corrections (
     id BLOB PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
+
+-- Positions whose effect has tables or columns that are not here.
+CREATE TABLE local_unfit (
+    position_clock     INTEGER NOT NULL,
+    position_client_id BLOB    NOT NULL,
+    position_action_id BLOB    NOT NULL,
+    again              INTEGER NOT NULL DEFAULT 0, -- something was added to the tracked tables since
+    PRIMARY KEY (position_clock, position_client_id, position_action_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX local_unfit_again
+    ON local_unfit (position_clock, position_client_id, position_action_id) WHERE again = 1;
+
+-- Accepted rows that cannot be in their table now, since another one holds a value that is UNIQUE there.
+CREATE TABLE local_displaced_rows (
+    id           TEXT PRIMARY KEY,             -- of table_name and row_id
+    audience_key TEXT NOT NULL,
+    table_name   TEXT NOT NULL,
+    row_id       TEXT NOT NULL,
+    columns      BLOB NOT NULL                 -- MessagePack map of the whole row
+) STRICT;

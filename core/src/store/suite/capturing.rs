@@ -195,8 +195,8 @@ pub fn writes_outside_an_action_are_refused(fixture: &impl StoreFixture) {
         txn.apply_patch(action(4), &[patch(0, "things", "t", Effect::Update(columns([("number", 2.into())])))])
             .expect("applies");
         refused(txn, "after a patch");
-        let unfit = Effect::Update(columns([("nothing", 2.into())]));
-        txn.apply_patch(action(5), &[patch(0, "things", "t", unfit)]).expect_err("does not fit");
+        let unstorable = Effect::Update(columns([("number", f64::NAN.into())]));
+        txn.apply_patch(action(5), &[patch(0, "things", "t", unstorable)]).expect_err("cannot be stored");
         refused(txn, "after a patch that failed");
         txn.rewind(action(4)).expect("rewinds");
         refused(txn, "after a rewind");

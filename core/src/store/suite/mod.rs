@@ -41,8 +41,8 @@ mod undoing;
 mod values;
 
 pub use applying::{
-    a_patch_may_break_a_foreign_key_on_its_way, a_patch_sets_rows_and_is_captured, a_patch_that_does_not_fit_is_named,
-    absent_rows_are_not_updated,
+    a_patch_may_break_a_foreign_key_on_its_way, a_patch_sets_rows_and_is_captured,
+    a_patch_that_does_not_fit_is_applied_as_far_as_it_does, absent_rows_are_not_updated,
 };
 pub use audiences::{
     a_digest_is_of_the_rows_alone, a_forgotten_audience_leaves_no_trace, a_snapshot_on_its_way_is_kept,
@@ -152,7 +152,7 @@ macro_rules! store_suite {
             a_patch_sets_rows_and_is_captured,
             absent_rows_are_not_updated,
             a_patch_may_break_a_foreign_key_on_its_way,
-            a_patch_that_does_not_fit_is_named,
+            a_patch_that_does_not_fit_is_applied_as_far_as_it_does,
         }
         // Undo.
         $crate::store_suite! { @rules $fixture;

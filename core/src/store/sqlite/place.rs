@@ -1,0 +1,192 @@
+//! Placing effects that are not an action's own statements: accepted patches, undo, snapshots.
+//!
+//! # What a patch may break
+//! Accepted history is never judged again: the server has checked its constraints on rows that may not be visible here,
+//! and in another order. So, for patches and for undo,
+//! - foreign keys are off: a reference may point to a row of an audience that is not visible here, and a cascade has its
+//!   own effects in the patch. They are on for actions, which fail on them as on any other rule;
+//! - CHECK constraints are passed over;
+//! - a value that is UNIQUE here and held by another row displaces that row ([`super::displaced`]);
+//! - a column or a table that this database does not have is left out: the log keeps it;
+//! - a column that must not be NULL here and is not given is the one thing that cannot be passed over:
+//!   [`StoreError::Incompatible`].
+
+use rusqlite::config::DbConfig;
+use rusqlite::{OptionalExtension, ffi, params_from_iter};
+
+use super::SqliteTxn;
+use super::codec::{Bound, check_storable};
+use super::tables::TrackedTable;
+use crate::action::quoted;
+use crate::model::{AudienceKey, Columns, Effect, RowKey, Value};
+use crate::store::{Displaced, SqlError, StoreError};
+
+/// What a statement does about a UNIQUE value that another row holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Conflict {
+    /// It fails.
+    Fail,
+    /// The other row goes.
+    Replace,
+}
+
+impl SqliteTxn<'_> {
+    /// Foreign keys are for actions. A switch makes SQLite prepare its statements anew, so it is left as it is until the
+    /// other kind comes along, and never made in a database without foreign keys.
+    pub(super) fn enforce_foreign_keys(&self, enforce: bool) -> Result<(), StoreError> {
+        if self.enforcing.get() != enforce && self.capture.has_foreign_keys() {
+            self.transaction.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, enforce)?;
+            self.enforcing.set(enforce);
+        }
+        Ok(())
+    }
+
+    /// Gives a row an accepted effect, whatever stands in its way.
+    pub(super) fn place(
+        &self,
+        key: &RowKey,
+        audience: &AudienceKey,
+        effect: &Effect,
+        displaced: &mut Vec<Displaced>,
+    ) -> Result<(), StoreError> {
+        if self.has_displaced_rows()? && self.is_taken_by_displaced(key, effect)? {
+            return Ok(());
+        }
+        match self.apply(key, audience, effect) {
+            Err(StoreError::Sql(constraint)) if is(&constraint, ffi::SQLITE_CONSTRAINT_UNIQUE) => {
+                let rows = self.displace(|| self.write_unchecked(key, audience, effect, Conflict::Replace), key)?;
+                let columns = unique_columns(&constraint, key);
+                let left = |row| Displaced { row, columns: columns.clone(), constraint: constraint.clone() };
+                displaced.extend(rows.into_iter().map(left));
+                Ok(())
+            }
+            placed => placed,
+        }
+    }
+
+    /// Gives a row an effect; a UNIQUE value that another row holds is an error.
+    pub(super) fn apply(&self, key: &RowKey, audience: &AudienceKey, effect: &Effect) -> Result<(), StoreError> {
+        match self.write(key, audience, effect, Conflict::Fail) {
+            Err(StoreError::Sql(broken)) if is(&broken, ffi::SQLITE_CONSTRAINT_CHECK) => {
+                self.write_unchecked(key, audience, effect, Conflict::Fail)
+            }
+            Err(StoreError::Sql(SqlError::Database { code, message }))
+                if [ffi::SQLITE_CONSTRAINT_NOTNULL, ffi::SQLITE_CONSTRAINT_DATATYPE].contains(&code) =>
+            {
+                let column = message.rsplit_once(&format!("{}.", key.table)).map_or("", |(_, column)| column);
+                Err(StoreError::Incompatible { table: key.table.clone(), column: column.to_owned() })
+            }
+            written => written,
+        }
+    }
+
+    fn write_unchecked(
+        &self,
+        key: &RowKey,
+        audience: &AudienceKey,
+        effect: &Effect,
+        conflict: Conflict,
+    ) -> Result<(), StoreError> {
+        self.transaction.execute_batch("PRAGMA ignore_check_constraints = ON")?;
+        let written = self.write(key, audience, effect, conflict);
+        self.transaction.execute_batch("PRAGMA ignore_check_constraints = OFF")?;
+        written
+    }
+
+    fn write(
+        &self,
+        key: &RowKey,
+        audience: &AudienceKey,
+        effect: &Effect,
+        conflict: Conflict,
+    ) -> Result<(), StoreError> {
+        let Some(table) = self.capture.stored_table(key.table.as_str()) else { return Ok(()) };
+        let id = Value::from(&key.row_id);
+        match effect {
+            Effect::Insert(columns) => self.set_row(&table, &id, &Value::from(audience), columns, conflict),
+            Effect::Update(columns) => self.update_row(&table, &id, columns, conflict),
+            Effect::Delete => {
+                self.run(&format!("DELETE FROM {} WHERE \"id\" = ?", quoted(&table.name)), &[&id]).map(drop)
+            }
+            Effect::Nothing => Ok(()),
+        }
+    }
+
+    fn set_row(
+        &self,
+        table: &TrackedTable,
+        id: &Value,
+        audience: &Value,
+        columns: &Columns,
+        conflict: Conflict,
+    ) -> Result<(), StoreError> {
+        if conflict == Conflict::Replace && self.row_exists(table, id)? {
+            return self.update_row(table, id, columns, conflict);
+        }
+        let mut names = vec![quoted("id")];
+        let mut values = vec![id];
+        if !table.audience_is_generated {
+            names.push(quoted("audience_key"));
+            values.push(audience);
+        }
+        for (column, value) in columns.iter().filter(|(column, _)| table.columns.contains_key(*column)) {
+            names.push(quoted(column));
+            values.push(value);
+        }
+        let into =
+            format!("INTO {} ({}) VALUES (?{})", quoted(&table.name), names.join(", "), ", ?".repeat(names.len() - 1));
+        let sets: Vec<String> = names[1..].iter().map(|name| format!("{name} = excluded.{name}")).collect();
+        let sql = match conflict {
+            Conflict::Replace => format!("INSERT OR REPLACE {into}"),
+            Conflict::Fail if sets.is_empty() => format!("INSERT {into} ON CONFLICT (\"id\") DO NOTHING"),
+            Conflict::Fail => format!("INSERT {into} ON CONFLICT (\"id\") DO UPDATE SET {}", sets.join(", ")),
+        };
+        self.run(&sql, &values).map(drop)
+    }
+
+    fn update_row(
+        &self,
+        table: &TrackedTable,
+        id: &Value,
+        columns: &Columns,
+        conflict: Conflict,
+    ) -> Result<(), StoreError> {
+        let mut sets = Vec::with_capacity(columns.len());
+        let mut values = Vec::with_capacity(columns.len() + 1);
+        for (column, value) in columns.iter().filter(|(column, _)| table.columns.contains_key(*column)) {
+            sets.push(format!("{} = ?", quoted(column)));
+            values.push(value);
+        }
+        if sets.is_empty() {
+            return Ok(());
+        }
+        values.push(id);
+        let or = if conflict == Conflict::Replace { "OR REPLACE " } else { "" };
+        let sql = format!("UPDATE {or}{} SET {} WHERE \"id\" = ?", quoted(&table.name), sets.join(", "));
+        self.run(&sql, &values).map(drop)
+    }
+
+    pub(super) fn row_exists(&self, table: &TrackedTable, id: &Value) -> Result<bool, StoreError> {
+        let sql = format!("SELECT 1 FROM {} WHERE \"id\" = ?", quoted(&table.name));
+        Ok(self.transaction.prepare_cached(&sql)?.query_row([Bound(id)], |_| Ok(())).optional()?.is_some())
+    }
+
+    fn run(&self, sql: &str, values: &[&Value]) -> Result<usize, StoreError> {
+        check_storable(values.iter().copied())?;
+        let values = params_from_iter(values.iter().map(|value| Bound(value)));
+        Ok(self.transaction.prepare_cached(sql)?.execute(values)?)
+    }
+}
+
+/// Whether the database refused for this reason.
+pub(super) fn is(error: &SqlError, code: i32) -> bool {
+    matches!(error, SqlError::Database { code: found, .. } if *found == code)
+}
+
+/// The columns that SQLite names: `UNIQUE constraint failed: table.one, table.two`.
+fn unique_columns(constraint: &SqlError, key: &RowKey) -> Vec<String> {
+    let SqlError::Database { message, .. } = constraint else { return Vec::new() };
+    let Some(named) = message.strip_prefix("UNIQUE constraint failed: ") else { return Vec::new() };
+    let of_table = format!("{}.", key.table);
+    named.split(", ").filter_map(|column| column.strip_prefix(&of_table)).map(str::to_owned).collect()
+}
