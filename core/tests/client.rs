@@ -14,7 +14,10 @@ use synchrotron_core::network::memory::{MemoryNetwork, MemoryServer};
 use synchrotron_core::network::{Carrier, Failover, Ingress, Network, NetworkError};
 use synchrotron_core::params;
 use synchrotron_core::store::{Durability, Fate, QuarantineKind};
-use synchrotron_core::wire::{FetchPage, FetchRequest, Outcome, Session, SessionRequest, UploadBatch};
+use synchrotron_core::wire::{
+    DigestReply, DigestRequest, FetchPage, FetchRequest, Outcome, Session, SessionRequest, SnapshotChunk,
+    SnapshotRequest, UploadBatch,
+};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -296,6 +299,14 @@ impl Network for Polled {
 
     async fn upload(&self, batch: &UploadBatch) -> Result<Outcome, NetworkError> {
         self.0.upload(batch).await
+    }
+
+    async fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotChunk, NetworkError> {
+        self.0.snapshot(request).await
+    }
+
+    async fn digest(&self, request: &DigestRequest) -> Result<DigestReply, NetworkError> {
+        self.0.digest(request).await
     }
 
     async fn subscribe(&self, _: &[AudienceKey]) -> Result<Option<BoxStream<'static, Ingress>>, NetworkError> {

@@ -16,7 +16,8 @@ use synchrotron_core::network::memory::{MemoryNetwork, MemoryServer};
 use synchrotron_core::network::suite::NetworkFixture;
 use synchrotron_core::network::{Carrier, Failover, FailoverPauses, Ingress, Network, NetworkError};
 use synchrotron_core::wire::{
-    Fault, FaultCode, FetchPage, FetchRequest, Outcome, Session, SessionRequest, UploadBatch, UploadRecord,
+    DigestReply, DigestRequest, Fault, FaultCode, FetchPage, FetchRequest, Outcome, Session, SessionRequest,
+    SnapshotChunk, SnapshotRequest, UploadBatch, UploadRecord,
 };
 use uuid::Uuid;
 
@@ -25,7 +26,9 @@ const PAUSES: FailoverPauses =
     FailoverPauses { first: Duration::from_millis(100), longest: Duration::from_millis(400) };
 
 fn server() -> MemoryServer {
-    MemoryServer::new(Epoch::from_uuid(Uuid::from_u128(1)), NOW_MS)
+    let server = MemoryServer::new(Epoch::from_uuid(Uuid::from_u128(1)), NOW_MS);
+    server.set_snapshot_rows_max(50);
+    server
 }
 
 /// Connects every device twice; the preferred carrier is away, or loses each device's first outcome.
@@ -104,6 +107,16 @@ impl Network for Counted {
     async fn upload(&self, batch: &UploadBatch) -> Result<Outcome, NetworkError> {
         self.check()?;
         self.inner.upload(batch).await
+    }
+
+    async fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotChunk, NetworkError> {
+        self.check()?;
+        self.inner.snapshot(request).await
+    }
+
+    async fn digest(&self, request: &DigestRequest) -> Result<DigestReply, NetworkError> {
+        self.check()?;
+        self.inner.digest(request).await
     }
 
     async fn subscribe(&self, audiences: &[AudienceKey]) -> Result<Option<BoxStream<'static, Ingress>>, NetworkError> {
@@ -279,12 +292,15 @@ async fn a_fault_is_not_taken_to_the_next_carrier() {
 #[tokio::test]
 async fn a_message_too_large_goes_by_the_next_carrier_and_the_first_stays_preferred() {
     let scene = Scene::new();
-    let too_large = NetworkError::TooLarge { carrier: Carrier::Nats, max: 1, actual: 2 };
-    scene.first.fail_with(Some(too_large));
-    assert!(matches!(scene.failover.upload(&scene.batch(DEVICE, 1)).await, Ok(Outcome::Accepted { .. })));
+    let request = NetworkError::TooLarge { carrier: Carrier::Nats, max: 1, actual: 2 };
+    let answer = Fault::new(FaultCode::TooLarge, "NATS does not carry the answer").into();
+    for (n, too_large) in [(1, request), (2, answer)] {
+        scene.first.fail_with(Some(too_large));
+        assert!(matches!(scene.failover.upload(&scene.batch(DEVICE, n)).await, Ok(Outcome::Accepted { .. })));
+    }
     scene.first.fail_with(None);
     scene.session().await.expect("the first carrier serves");
-    assert_eq!((scene.first.calls(), scene.second.calls()), (2, 1));
+    assert_eq!((scene.first.calls(), scene.second.calls()), (3, 2));
 }
 
 #[tokio::test(start_paused = true)]

@@ -45,7 +45,9 @@ impl NetworkFixture for Fixture {
 synchrotron_core::network_suite!(Fixture::new());
 
 fn server() -> MemoryServer {
-    MemoryServer::new(Epoch::from_uuid(Uuid::from_u128(1)), NOW_MS)
+    let server = MemoryServer::new(Epoch::from_uuid(Uuid::from_u128(1)), NOW_MS);
+    server.set_snapshot_rows_max(50);
+    server
 }
 
 fn user(name: &str) -> UserId {

@@ -6,6 +6,7 @@ CREATE TABLE seats (
     holder       text,
     audience_key text NOT NULL
 );
+CREATE INDEX ON seats (audience_key); -- a new device reads an audience, not the table
 
 CREATE TABLE notes (
     id           text PRIMARY KEY,
@@ -13,6 +14,7 @@ CREATE TABLE notes (
     body         text NOT NULL,
     audience_key text GENERATED ALWAYS AS ('user:' || owner) STORED
 );
+CREATE INDEX ON notes (audience_key);
 
 CREATE TABLE project_members (
     project_id text NOT NULL,

@@ -12,25 +12,14 @@
 use sqlx_core::row::Row;
 use sqlx_postgres::{PgConnection, PgPool};
 use synchrotron_core::model::{AudienceKey, Cursor, Cursors, UserId};
-use synchrotron_core::wire::{AudienceHead, Fault, FaultCode, FetchPage, FetchRequest};
+use synchrotron_core::wire::{AudienceHead, FetchPage, FetchRequest};
 
-use crate::ingest::{foreign_client, read_epoch};
 use crate::pg::{Acting, Actor, query, read_log};
+use crate::read::{self, ReadError};
 use crate::settings::Settings;
 
 /// The most records of one page, however small they are.
 const PAGE_RECORDS_MAX: usize = 1_000;
-
-/// Why there is no page.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum FetchError {
-    /// The request is at fault.
-    #[error(transparent)]
-    Fault(#[from] Fault),
-    /// The server is.
-    #[error(transparent)]
-    Database(#[from] sqlx_core::Error),
-}
 
 /// One page of what the user's device has not seen.
 pub(crate) async fn fetch(
@@ -38,20 +27,9 @@ pub(crate) async fn fetch(
     settings: &Settings,
     user_id: &UserId,
     request: &FetchRequest,
-) -> Result<FetchPage, FetchError> {
-    let mut tx = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-    let owner = query("/* fetch.client */ SELECT user_id FROM synchrotron.clients WHERE client_id = $1")
-        .bind(*request.client_id.as_uuid())
-        .fetch_optional(&mut *tx)
-        .await?;
-    if owner.is_some_and(|row| row.get::<&str, _>(0) != user_id.as_str()) {
-        return Err(foreign_client().into());
-    }
-    let epoch = read_epoch(&mut tx).await?;
-    if epoch != request.epoch {
-        let fact = format!("cursors of epoch {}, the server's is {epoch}", request.epoch);
-        return Err(Fault::new(FaultCode::EpochChanged, fact).into());
-    }
+) -> Result<FetchPage, ReadError> {
+    let mut tx = read::begin(pool).await?;
+    let epoch = read::admit(&mut tx, user_id, request.client_id, request.epoch).await?;
     let heads = audience_heads(&mut tx, user_id).await?;
     let mut actor = Actor::introduce(&mut tx, user_id, &settings.app_role).await?;
     actor.act_as(Acting::User).await?;

@@ -1,4 +1,4 @@
-//! The Synchrotron server: ingest under Row Level Security, materialize, publish, fetch.
+//! The Synchrotron server: ingest under Row Level Security, materialize, publish, fetch, snapshots.
 //!
 //! Place in the journey: between devices and Postgres, which is the source of truth. A process of it is stateless; any
 //! number may run beside one database. [`Service`](service::Service) is the whole core; the transports in [`api`] decode,
@@ -14,8 +14,10 @@ mod outbox;
 mod pg;
 #[cfg(test)]
 mod plans;
+mod read;
 pub mod service;
 pub mod settings;
+mod snapshot;
 mod start;
 mod tasks;
 

@@ -2,12 +2,13 @@
 
 use sqlx_core::executor::Executor;
 use sqlx_core::sql_str::AssertSqlSafe;
+use sqlx_postgres::types::Oid;
 use sqlx_postgres::{PgConnection, PgPoolOptions, Postgres};
 use synchrotron_core::model::TableName;
 
 use crate::service::Service;
 use crate::settings::Settings;
-use crate::{fetch, ingest, materialize, outbox, pg};
+use crate::{fetch, ingest, materialize, outbox, pg, snapshot};
 
 /// 20,000 records in 50 audiences, each row with ten effects.
 const FILL: &str = "
@@ -45,6 +46,7 @@ fn statements() -> Vec<(&'static str, String, bool)> {
         (materialize::EFFECTS, format!("'seats', 'r1', 100, {ZERO}, {ZERO}, 30000, 30000"), false),
         (materialize::LAST_AUDIENCE, "'seats', 'r1', 30000".to_owned(), false),
         (outbox::SLICE, "'project:p1', 100, 200".to_owned(), false),
+        (snapshot::OWN, format!("{IDS}, 'u1'"), false),
     ]
 }
 
@@ -81,5 +83,40 @@ async fn no_request_scans_the_log() {
                 }
             }
         }
+    }
+}
+
+/// With the index that every tracked table should have, a snapshot reads its audiences and nothing else.
+#[tokio::test]
+async fn no_snapshot_scans_an_indexed_table() {
+    let postgres = synchrotron_testkit::postgres().await.expect("postgres");
+    let url = postgres.create_database("plans").await.expect("a database");
+    let pool = PgPoolOptions::new().max_connections(1).connect(&url).await.expect("connects");
+    pool.execute(include_str!("../tests/service/schema.sql")).await.expect("the schema");
+    let seats = TableName::new("seats").expect("a name");
+    let settings = Settings::new(url, vec![seats.clone()], b"a secret of these tests".as_slice());
+    Service::connect(&settings).await.expect("starts");
+    let mut conn = pool.acquire().await.expect("connects");
+    let index = "SELECT 'seats'::regclass::oid";
+    let oid =
+        sqlx_core::query_scalar::query_scalar::<Postgres, Oid>(index).fetch_one(&mut *conn).await.expect("an oid");
+    let wrong = "CREATE INDEX ON seats (label, audience_key); CREATE INDEX ON seats (audience_key) WHERE label IS NULL";
+    conn.execute(wrong).await.expect("indexes");
+    assert!(!materialize::is_audience_indexed(&mut conn, oid).await.expect("reads"));
+    conn.execute("CREATE INDEX ON seats (audience_key)").await.expect("indexes");
+    assert!(materialize::is_audience_indexed(&mut conn, oid).await.expect("reads"));
+
+    let fill = "INSERT INTO project_members SELECT 'p' || n, 'u' || n % 10 FROM generate_series(1, 50) n;
+        INSERT INTO seats SELECT 'r' || n, 'l', 'h', 'project:p' || 1 + n % 50 FROM generate_series(1, 20000) n; ANALYZE";
+    conn.execute(fill).await.expect("fills");
+    drop(conn);
+    let catalogue = materialize::Catalogue::load(&pool, &settings).await.expect("loads");
+    let rows = snapshot::rows_of(catalogue.table(&seats).expect("tracked"));
+    let count = snapshot::count_of(catalogue.table(&seats).expect("tracked"));
+    let mut conn = pool.acquire().await.expect("connects");
+    conn.execute("SET role synchrotron_user; SET synchrotron.user_id = 'u1'").await.expect("sets");
+    for sql in [rows, count] {
+        let plan = explain(&mut conn, &sql, "ARRAY['project:p1', 'project:p11']").await;
+        assert!(!plan.contains("Seq Scan on seats"), "{sql}\n{plan}");
     }
 }

@@ -9,17 +9,20 @@ use std::sync::Arc;
 use sqlx_postgres::PgPool;
 use synchrotron_core::model::{AudienceKey, UserId};
 use synchrotron_core::wire::{
-    Fault, FaultCode, FetchPage, FetchRequest, Outcome, Session, SessionRequest, Slice, UploadBatch,
+    DigestReply, DigestRequest, Fault, FaultCode, FetchPage, FetchRequest, Outcome, Session, SessionRequest, Slice,
+    SnapshotChunk, SnapshotRequest, UploadBatch,
 };
 use tokio::sync::watch;
 
 use crate::StartError;
 use crate::auth::Principal;
 use crate::clock::now_ms;
-use crate::fetch::{self, FetchError};
+use crate::fetch;
 use crate::ingest::{Ingest, audiences_of, bind_client, foreign_client, read_epoch};
 use crate::materialize::Catalogue;
+use crate::read::ReadError;
 use crate::settings::Settings;
+use crate::snapshot::Snapshots;
 use crate::{outbox, pg};
 
 pub use crate::outbox::OutboxId;
@@ -34,7 +37,8 @@ pub struct Service {
 struct Inner {
     pool: PgPool,
     settings: Settings,
-    catalogue: Catalogue,
+    catalogue: Arc<Catalogue>,
+    snapshots: Arc<Snapshots>,
     committed: watch::Sender<u64>,
 }
 
@@ -46,8 +50,9 @@ impl Service {
     pub async fn connect(settings: &Settings) -> Result<Self, StartError> {
         settings.validate()?;
         let pool = pg::connect(settings).await?;
-        let catalogue = Catalogue::load(&pool, settings).await?;
-        let inner = Inner { pool, settings: settings.clone(), catalogue, committed: watch::Sender::new(0) };
+        let catalogue = Arc::new(Catalogue::load(&pool, settings).await?);
+        let snapshots = Snapshots::start(settings, Arc::clone(&catalogue))?;
+        let inner = Inner { pool, settings: settings.clone(), catalogue, snapshots, committed: watch::Sender::new(0) };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -65,7 +70,7 @@ impl Service {
         self.open_session(&principal.user_id, request).await.map_err(|error| fault_of("session", error))
     }
 
-    async fn open_session(&self, user_id: &UserId, request: SessionRequest) -> Result<Session, FetchError> {
+    async fn open_session(&self, user_id: &UserId, request: SessionRequest) -> Result<Session, ReadError> {
         let mut tx = self.inner.pool.begin().await?;
         if bind_client(&mut tx, request.client_id, user_id).await? != user_id.as_str() {
             return Err(foreign_client().into());
@@ -85,9 +90,34 @@ impl Service {
         fetch::fetch(pool, settings, &principal.user_id, &request).await.map_err(|error| fault_of("fetch", error))
     }
 
+    /// One chunk of a snapshot of the user's audiences: the first, or the one after the newest, or the newest again.
+    ///
+    /// # Errors
+    /// [`FaultCode::SnapshotGone`] if this process does not hold it for this device, [`FaultCode::ForeignClient`],
+    /// [`FaultCode::EpochChanged`], [`FaultCode::TooLarge`] for too many ids, [`FaultCode::Unavailable`].
+    pub async fn snapshot(&self, principal: &Principal, request: SnapshotRequest) -> Result<SnapshotChunk, Fault> {
+        let (inner, user_id) = (Arc::clone(&self.inner), principal.user_id.clone());
+        // A caller may give up at any moment; a chunk that was begun is read to its end and kept.
+        let reading = async move { inner.snapshots.chunk(&inner.pool, &user_id, &request).await };
+        let read = tokio::spawn(reading).await.map_err(|error| {
+            tracing::error!(%error, "reading a snapshot broke");
+            Fault::new(FaultCode::Unavailable, "the server failed to read the snapshot")
+        })?;
+        read.map_err(|error| fault_of("snapshot", error))
+    }
+
+    /// The digests of the rows of the user's audiences.
+    ///
+    /// # Errors
+    /// [`FaultCode::ForeignClient`], [`FaultCode::EpochChanged`], [`FaultCode::Unavailable`].
+    pub async fn digest(&self, principal: &Principal, request: DigestRequest) -> Result<DigestReply, Fault> {
+        let digest = self.inner.snapshots.digest(&principal.user_id, &request).await;
+        digest.map_err(|error| fault_of("digest", error))
+    }
+
     /// Decides the fate of one batch. Sending it again has no further effect and gives the same answer.
     pub async fn upload(&self, principal: &Principal, batch: UploadBatch) -> Outcome {
-        let Inner { pool, settings, catalogue, committed } = &*self.inner;
+        let Inner { pool, settings, catalogue, committed, .. } = &*self.inner;
         let outcome = Ingest { pool, settings, catalogue }.upload(&principal.user_id, &batch).await;
         if matches!(outcome, Outcome::Accepted { .. }) {
             committed.send_modify(|count| *count += 1);
@@ -132,10 +162,10 @@ impl Service {
     }
 }
 
-fn fault_of(hop: &'static str, error: FetchError) -> Fault {
+fn fault_of(hop: &'static str, error: ReadError) -> Fault {
     match error {
-        FetchError::Fault(fault) => fault,
-        FetchError::Database(error) => unavailable(hop, &error),
+        ReadError::Fault(fault) => fault,
+        ReadError::Database(error) => unavailable(hop, &error),
     }
 }
 

@@ -2,9 +2,13 @@
 //!
 //! Place in the journey: read once, at start. Where it comes from (arguments, environment) is `main`'s business.
 
+mod snapshots;
+
 use std::fmt;
 
 use synchrotron_core::model::TableName;
+
+pub use snapshots::SnapshotSettings;
 
 use crate::auth::TokenVerifier;
 
@@ -29,8 +33,10 @@ pub struct Settings {
     pub page_bytes_max: usize,
     /// Of which audiences an uploader must have seen everything.
     pub head_gate: HeadGate,
-    /// The most connections to Postgres.
+    /// The most connections to Postgres, beside those of snapshots and digests.
     pub pool_connections_max: u32,
+    /// What snapshots and digests may cost.
+    pub snapshots: SnapshotSettings,
 }
 
 /// Of which audiences an uploading device must have seen all that other devices did.
@@ -148,6 +154,7 @@ impl Settings {
             page_bytes_max: 512 << 10,
             head_gate: HeadGate::default(),
             pool_connections_max: 10,
+            snapshots: SnapshotSettings::default(),
         }
     }
 
@@ -191,7 +198,8 @@ impl Settings {
         at_least("max_record_bytes", self.max_record_bytes as u64, 1)?;
         at_least("max_upload_bytes", self.max_upload_bytes as u64, self.max_record_bytes as u64)?;
         at_least("page_bytes_max", self.page_bytes_max as u64, 1)?;
-        at_least("pool_connections_max", self.pool_connections_max.into(), 1)
+        at_least("pool_connections_max", self.pool_connections_max.into(), 1)?;
+        self.snapshots.validate()
     }
 }
 

@@ -14,7 +14,8 @@ use serde::de::DeserializeOwned;
 use synchrotron_core::model::AudienceKey;
 use synchrotron_core::network::{Carrier, Ingress, Network, NetworkError, TokenSource};
 use synchrotron_core::wire::{
-    self, Fault, FaultCode, FetchPage, FetchRequest, Outcome, Reply, Session, SessionRequest, UploadBatch, WireError,
+    self, DigestReply, DigestRequest, Fault, FaultCode, FetchPage, FetchRequest, Outcome, Reply, Session,
+    SessionRequest, SnapshotChunk, SnapshotRequest, UploadBatch, WireError,
 };
 
 use crate::routes;
@@ -174,6 +175,16 @@ impl Network for HttpNetwork {
     async fn upload(&self, batch: &UploadBatch) -> Result<Outcome, NetworkError> {
         let call = Call { name: "upload", path: routes::UPLOAD, within: self.settings.upload_within };
         self.call(call, batch).await
+    }
+
+    async fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotChunk, NetworkError> {
+        let call = Call { name: "snapshot", path: routes::SNAPSHOT, within: self.settings.snapshot_within };
+        self.call(call, request).await
+    }
+
+    async fn digest(&self, request: &DigestRequest) -> Result<DigestReply, NetworkError> {
+        let call = Call { name: "digest", path: routes::DIGEST, within: self.settings.digest_within };
+        self.call(call, request).await
     }
 
     async fn subscribe(&self, _audiences: &[AudienceKey]) -> Result<Option<BoxStream<'static, Ingress>>, NetworkError> {

@@ -14,6 +14,10 @@ pub struct HttpSettings {
     pub fetch_within: Duration,
     /// How long an upload may take to be decided.
     pub upload_within: Duration,
+    /// How long a chunk of a snapshot may take to arrive; the first one counts all rows.
+    pub snapshot_within: Duration,
+    /// How long digests may take to be made: they read all rows.
+    pub digest_within: Duration,
     /// The largest message that is sent.
     pub request_bytes_max: usize,
     /// The largest answer that is read.
@@ -27,6 +31,8 @@ impl Default for HttpSettings {
             session_within: Duration::from_secs(10),
             fetch_within: Duration::from_secs(30),
             upload_within: Duration::from_secs(30),
+            snapshot_within: Duration::from_secs(30),
+            digest_within: Duration::from_secs(60),
             request_bytes_max: 8 << 20,
             response_bytes_max: 32 << 20,
         }

@@ -10,7 +10,10 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use synchrotron_core::model::{AudienceKey, ClientId, UserId};
 use synchrotron_core::network::{Carrier, Ingress, Network, NetworkError, TokenSource};
-use synchrotron_core::wire::{FetchPage, FetchRequest, Outcome, Session, SessionRequest, UploadBatch};
+use synchrotron_core::wire::{
+    DigestReply, DigestRequest, FetchPage, FetchRequest, Outcome, Session, SessionRequest, SnapshotChunk,
+    SnapshotRequest, UploadBatch,
+};
 use tokio::sync::watch;
 
 use crate::bearer::Tokens;
@@ -113,6 +116,14 @@ impl Network for NatsNetwork {
 
     async fn upload(&self, batch: &UploadBatch) -> Result<Outcome, NetworkError> {
         self.offer(batch).await
+    }
+
+    async fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotChunk, NetworkError> {
+        self.call(RpcMethod::Snapshot, self.settings.snapshot_within, request).await
+    }
+
+    async fn digest(&self, request: &DigestRequest) -> Result<DigestReply, NetworkError> {
+        self.call(RpcMethod::Digest, self.settings.digest_within, request).await
     }
 
     async fn subscribe(&self, audiences: &[AudienceKey]) -> Result<Option<BoxStream<'static, Ingress>>, NetworkError> {

@@ -59,6 +59,10 @@ pub struct NatsSettings {
     pub fetch_within: Duration,
     /// How long an upload may take to be decided.
     pub upload_within: Duration,
+    /// How long a chunk of a snapshot may take to arrive; the first one counts all rows.
+    pub snapshot_within: Duration,
+    /// How long digests may take to be made: they read all rows.
+    pub digest_within: Duration,
     /// How many messages of one audience may wait to be read; more are dropped, and fetched.
     pub live_capacity: usize,
     /// The largest message that is read.
@@ -95,6 +99,8 @@ impl NatsSettings {
             session_within: Duration::from_secs(5),
             fetch_within: Duration::from_secs(15),
             upload_within: Duration::from_secs(10),
+            snapshot_within: Duration::from_secs(20),
+            digest_within: Duration::from_secs(20),
             live_capacity: 64,
             message_bytes_max: 32 << 20,
         })

@@ -20,8 +20,8 @@ pub use failover::{Failover, FailoverPauses};
 
 use crate::model::AudienceKey;
 use crate::wire::{
-    DigestReply, DigestRequest, Fault, FetchPage, FetchRequest, Outcome, Session, SessionRequest, Slice, SnapshotChunk,
-    SnapshotRequest, UploadBatch, WireError,
+    DigestReply, DigestRequest, Fault, FaultCode, FetchPage, FetchRequest, Outcome, Session, SessionRequest, Slice,
+    SnapshotChunk, SnapshotRequest, UploadBatch, WireError,
 };
 
 /// Carries messages between one device and the server.
@@ -45,16 +45,10 @@ pub trait Network: Send + Sync + std::fmt::Debug + 'static {
     ///
     /// # Errors
     /// [`FaultCode::SnapshotGone`](crate::wire::FaultCode::SnapshotGone): begin another.
-    async fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotChunk, NetworkError> {
-        let _not_served = request;
-        Err(Fault::new(crate::wire::FaultCode::Unavailable, "this network has no snapshots").into())
-    }
+    async fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotChunk, NetworkError>;
 
     /// Asks for the digests of audiences.
-    async fn digest(&self, request: &DigestRequest) -> Result<DigestReply, NetworkError> {
-        let _not_served = request;
-        Err(Fault::new(crate::wire::FaultCode::Unavailable, "this network has no digests").into())
-    }
+    async fn digest(&self, request: &DigestRequest) -> Result<DigestReply, NetworkError>;
 
     /// Live events of these audiences, until the stream is dropped; `None` if this network has no push.
     ///
@@ -142,7 +136,13 @@ impl NetworkError {
     /// Whether another carrier may succeed where this one failed.
     #[must_use]
     pub const fn is_carrier_trouble(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Timeout { .. } | Self::TooLarge { .. })
+        matches!(self, Self::Unavailable { .. } | Self::Timeout { .. }) || self.is_too_large()
+    }
+
+    /// Whether a message did not fit, on its way there or back: nothing is wrong with the carrier.
+    #[must_use]
+    pub const fn is_too_large(&self) -> bool {
+        matches!(self, Self::TooLarge { .. } | Self::Fault(Fault { code: FaultCode::TooLarge, .. }))
     }
 }
 

@@ -1,4 +1,4 @@
-//! HTTP: three calls and two probes.
+//! HTTP: five calls and two probes.
 //!
 //! Place in the journey: a device's request comes in as one envelope and goes out as one; between them is one call of
 //! [`Service`]. Nothing is decided here but who asks.
@@ -7,7 +7,7 @@
 //! - The token is verified before the body is read, on every request.
 //! - A body is read up to its bound and no further; what follows is thrown away, so that a sender who said too much
 //!   still hears why, and its connection lives on.
-//! - Whatever comes in, the three calls answer with a [`Reply`] and the status that goes with it.
+//! - Whatever comes in, the calls answer with a [`Reply`] and the status that goes with it.
 //!
 //! Tests: `tests/http.rs`, over real sockets.
 
@@ -25,7 +25,8 @@ use futures::StreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use synchrotron_core::wire::{
-    self, Fault, FaultCode, FetchPage, FetchRequest, Outcome, Reply, Session, SessionRequest, UploadBatch,
+    self, DigestReply, DigestRequest, Fault, FaultCode, FetchPage, FetchRequest, Outcome, Reply, Session,
+    SessionRequest, SnapshotChunk, SnapshotRequest, UploadBatch,
 };
 use synchrotron_http::routes;
 use tokio::sync::Semaphore;
@@ -75,6 +76,8 @@ pub fn router(service: Service, verifier: Arc<TokenVerifier>, limits: HttpLimits
         .route(routes::SESSION, post(session))
         .route(routes::FETCH, post(fetch))
         .route(routes::UPLOAD, post(upload))
+        .route(routes::SNAPSHOT, post(snapshot))
+        .route(routes::DIGEST, post(digest))
         .route(routes::HEALTHZ, get(async || StatusCode::OK))
         .route(routes::READYZ, get(readyz))
         .with_state(Arc::new(Api { service, verifier, limits, room }))
@@ -88,6 +91,16 @@ async fn session(State(api): State<Arc<Api>>, request: Request<Body>) -> Respons
 async fn fetch(State(api): State<Arc<Api>>, request: Request<Body>) -> Response {
     let served = api.serve(request, async |who, body: FetchRequest| api.service.fetch(&who, body).await);
     answer::<FetchPage>(served.await)
+}
+
+async fn snapshot(State(api): State<Arc<Api>>, request: Request<Body>) -> Response {
+    let served = api.serve(request, async |who, body: SnapshotRequest| api.service.snapshot(&who, body).await);
+    answer::<SnapshotChunk>(served.await)
+}
+
+async fn digest(State(api): State<Arc<Api>>, request: Request<Body>) -> Response {
+    let served = api.serve(request, async |who, body: DigestRequest| api.service.digest(&who, body).await);
+    answer::<DigestReply>(served.await)
 }
 
 /// An upload that cannot be read has an outcome too: it is refused for good, and the device need not wonder.

@@ -5,13 +5,14 @@
 //! # Invariants
 //! - Numbers are drawn while the heads are locked: within an audience they become visible in their order, so no cursor
 //!   can pass one that commits later.
+//! - An audience's floor is the greatest position of any record with rows in it.
 //! - Each touched audience gets one outbox row whose `prev` is its head before this commit: slices chain.
 
 use std::collections::BTreeMap;
 
 use sqlx_core::row::Row;
 use sqlx_postgres::PgConnection;
-use synchrotron_core::model::{AudienceKey, ClientId, Patch, RecordBody, SliceTag, UserId};
+use synchrotron_core::model::{AudienceKey, ClientId, Patch, RecordBody, ReplayKey, SliceTag, UserId};
 use uuid::Uuid;
 
 use super::gate::LockedHeads;
@@ -160,23 +161,36 @@ async fn advance_heads(
     numbers: &[i64],
     heads: &LockedHeads,
 ) -> Result<(), sqlx_core::Error> {
-    let mut through: BTreeMap<&AudienceKey, i64> = BTreeMap::new();
+    let mut reached: BTreeMap<&AudienceKey, (i64, ReplayKey)> = BTreeMap::new();
     for (record, number) in records.iter().zip(numbers) {
-        through.extend(record.audiences().into_iter().map(|audience_key| (audience_key, *number)));
+        for audience_key in record.audiences() {
+            let (through, greatest) = reached.entry(audience_key).or_insert((*number, record.position));
+            *through = *number;
+            *greatest = record.position.max(*greatest);
+        }
     }
-    query(
-        "/* append.heads */ WITH reached AS (SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[]) \
-         AS r(audience_key, prev, through)), advanced AS (UPDATE synchrotron.audience_heads h SET head = r.through \
-         FROM reached r WHERE h.audience_key = r.audience_key) \
-         INSERT INTO synchrotron.outbox (audience_key, prev, through) SELECT audience_key, prev, through FROM reached",
-    )
-    .bind(through.keys().map(|key| key.as_str()).collect::<Vec<_>>())
-    .bind(through.keys().map(|key| heads.head(key)).collect::<Vec<_>>())
-    .bind(through.values().copied().collect::<Vec<_>>())
-    .execute(conn)
-    .await
-    .map(drop)
+    let greatest = |part: fn(&ReplayKey) -> Uuid| reached.values().map(|(_, at)| part(at)).collect::<Vec<_>>();
+    query(HEADS)
+        .bind(reached.keys().map(|key| key.as_str()).collect::<Vec<_>>())
+        .bind(reached.keys().map(|key| heads.head(key)).collect::<Vec<_>>())
+        .bind(reached.values().map(|(through, _)| *through).collect::<Vec<_>>())
+        .bind(reached.values().map(|(_, at)| at.clock.packed()).collect::<Vec<_>>())
+        .bind(greatest(|at| *at.client_id.as_uuid()))
+        .bind(greatest(|at| *at.action_id.as_uuid()))
+        .execute(conn)
+        .await
+        .map(drop)
 }
+
+/// Heads go up to the last number, floors to the greatest position; postgres compares UUIDs bytewise, as we do.
+const HEADS: &str = "/* append.heads */ WITH reached AS (SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], \
+    $4::bigint[], $5::uuid[], $6::uuid[]) AS r(audience_key, prev, through, clock, client_id, action_id)), \
+    advanced AS (UPDATE synchrotron.audience_heads h SET head = r.through, \
+        (floor_clock, floor_client_id, floor_action_id) = (SELECT * FROM (VALUES \
+            (h.floor_clock, h.floor_client_id, h.floor_action_id), (r.clock, r.client_id, r.action_id)) AS f(a, b, c) \
+            WHERE f.a IS NOT NULL ORDER BY a DESC, b DESC, c DESC LIMIT 1) \
+        FROM reached r WHERE h.audience_key = r.audience_key) \
+    INSERT INTO synchrotron.outbox (audience_key, prev, through) SELECT audience_key, prev, through FROM reached";
 
 fn action_of<'a>(record: &'a Measured<'_>) -> Option<(&'a str, &'a [u8])> {
     match &record.upload.body {

@@ -11,6 +11,7 @@ use sqlx_postgres::types::Oid;
 use sqlx_postgres::{PgConnection, PgPool};
 use synchrotron_core::model::TableName;
 
+use super::forms::Form;
 use crate::StartError;
 use crate::pg::query;
 use crate::settings::Settings;
@@ -64,9 +65,23 @@ pub(crate) struct Column {
     pub(crate) cast: String,
     /// What kinds of value it takes.
     pub(crate) class: Class,
+    /// What it is read as.
+    pub(crate) form: Form,
     /// Whether it can be written; generated columns cannot.
     pub(crate) writable: bool,
 }
+
+/// The columns of a table with their types, and of a domain the type beneath.
+const COLUMNS: &str = "/* catalogue.columns */ SELECT a.attname::text, quote_ident(a.attname), \
+    format_type(a.atttypid, -1), a.attgenerated = '' AND a.attidentity <> 'a', b.typcategory::text, b.oid \
+    FROM pg_catalog.pg_attribute a CROSS JOIN LATERAL ( \
+        WITH RECURSIVE beneath AS (SELECT t.* FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid \
+            UNION ALL SELECT t.* FROM beneath d JOIN pg_catalog.pg_type t ON t.oid = d.typbasetype WHERE d.typtype = 'd') \
+        SELECT oid, typcategory FROM beneath WHERE typtype <> 'd') b \
+    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped";
+
+/// A table of this size is read whole as fast as by an index.
+const TINY_BYTES: i64 = 256 << 10;
 
 /// What kinds of value a column takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +100,11 @@ impl Catalogue {
     /// The table of this name, if it is tracked.
     pub(crate) fn table(&self, name: &TableName) -> Option<&Table> {
         self.tables.get(name)
+    }
+
+    /// All of them, by name.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (&TableName, &Table)> {
+        self.tables.iter()
     }
 
     /// Reads the catalogue and checks that every table can be tracked safely.
@@ -110,7 +130,8 @@ async fn load_table(conn: &mut PgConnection, name: &TableName, app_role: &str) -
     let found = query(
         "/* catalogue.table */ SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname), \
          c.relkind IN ('r', 'p'), n.nspname IN ('synchrotron', 'pg_catalog', 'information_schema'), \
-         row_security_active(c.oid), current_user::text, pg_has_role($2, c.relowner, 'USAGE'), c.relrowsecurity \
+         row_security_active(c.oid), current_user::text, pg_has_role($2, c.relowner, 'USAGE'), c.relrowsecurity, \
+         pg_relation_size(c.oid) \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.oid = to_regclass(quote_ident($1))",
     )
@@ -142,7 +163,26 @@ async fn load_table(conn: &mut PgConnection, name: &TableName, app_role: &str) -
     columns.remove("id");
     let audience = columns.remove("audience_key").filter(|column| column.cast == "text");
     let audience = audience.ok_or_else(|| StartError::NoAudienceKey { table: name.clone() })?;
-    Ok(Table { quoted: found.get(1), id_type, audience_generated: !audience.writable, columns })
+    let table = Table { quoted: found.get(1), id_type, audience_generated: !audience.writable, columns };
+    let indexed = is_audience_indexed(conn, oid).await.map_err(StartError::doing("read a table's indexes"))?;
+    if !indexed && found.get::<i64, _>(8) > TINY_BYTES {
+        let hint = format!("CREATE INDEX ON {} (audience_key)", table.quoted);
+        tracing::warn!(table = %name, hint, "no index begins with audience_key: snapshots and digests read the whole table");
+    }
+    Ok(table)
+}
+
+/// Whether an index finds the rows of an audience.
+async fn is_audience_indexed(conn: &mut PgConnection, oid: Oid) -> Result<bool, sqlx_core::Error> {
+    let found = query(
+        "/* catalogue.index */ SELECT EXISTS (SELECT FROM pg_catalog.pg_index i \
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \
+         WHERE i.indrelid = $1 AND a.attname = 'audience_key' AND i.indisvalid AND i.indpred IS NULL)",
+    )
+    .bind(oid)
+    .fetch_one(conn)
+    .await?;
+    found.try_get(0)
 }
 
 async fn load_id_type(conn: &mut PgConnection, name: &TableName, oid: Oid) -> Result<IdType, StartError> {
@@ -170,26 +210,17 @@ async fn load_columns(conn: &mut PgConnection, oid: Oid) -> Result<BTreeMap<Stri
     let mut tx = conn.begin().await?;
     // With an empty path, format_type() qualifies every type that is not Postgres's own.
     query("/* catalogue.path */ SELECT set_config('search_path', '', true)").execute(&mut *tx).await?;
-    let rows = query(
-        "/* catalogue.columns */ SELECT a.attname::text, quote_ident(a.attname), format_type(a.atttypid, -1), \
-         a.attgenerated = '' AND a.attidentity <> 'a', b.typcategory = 'B', b.typcategory = 'S', \
-         b.oid = 'bytea'::regtype \
-         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
-         JOIN pg_catalog.pg_type b ON b.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END \
-         WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped",
-    )
-    .bind(oid)
-    .fetch_all(&mut *tx)
-    .await?;
+    let rows = query(COLUMNS).bind(oid).fetch_all(&mut *tx).await?;
     tx.commit().await?;
     let column = |row: &sqlx_postgres::PgRow| {
-        let class = match (row.get(4), row.get(5), row.get(6)) {
-            (true, _, _) => Class::Bool,
-            (_, true, _) => Class::Text,
-            (_, _, true) => Class::Bytes,
+        let form = Form::of_type(row.get(5));
+        let class = match row.get(4) {
+            "B" => Class::Bool,
+            "S" => Class::Text,
+            _ if form == Form::Bytes => Class::Bytes,
             _ => Class::Other,
         };
-        Column { quoted: row.get(1), cast: row.get(2), class, writable: row.get(3) }
+        Column { quoted: row.get(1), cast: row.get(2), class, form, writable: row.get(3) }
     };
     Ok(rows.iter().map(|row| (row.get(0), column(row))).collect())
 }

@@ -15,6 +15,7 @@
 mod apply;
 mod catalogue;
 mod fold;
+mod forms;
 mod history;
 mod late;
 mod statements;
@@ -25,7 +26,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use synchrotron_core::model::{AudienceKey, Patch, RecordBody, ReplayKey, RowKey};
 use synchrotron_core::wire::{RejectionKind, UploadRecord};
 
+#[cfg(test)]
+pub(crate) use catalogue::is_audience_indexed;
 pub(crate) use catalogue::{Catalogue, IdType, Table};
+pub(crate) use forms::FORMS;
 pub(crate) use history::newest_positions;
 #[cfg(test)]
 pub(crate) use history::{EFFECTS, LAST_AUDIENCE, NEWEST, START};

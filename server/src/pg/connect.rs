@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx_core::connection::Connection;
 use sqlx_core::executor::Executor;
 use sqlx_core::row::Row;
+use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::{PgConnection, PgPool, PgPoolOptions};
 
 use super::migrate::migrate;
@@ -17,6 +18,9 @@ const START_LOCK: i64 = 0x5359_4e43_4852_4f00;
 
 /// A device that hears of trouble soon can go on to another carrier.
 const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Snapshots come in bursts.
+const IDLE_CONNECTIONS_FOR: Duration = Duration::from_secs(30);
 
 /// Whoever holds an audience's head and stands still must not hold up its writers for ever.
 const TIMEOUTS: &str = "/* start.timeouts */ SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'";
@@ -35,6 +39,25 @@ pub(crate) async fn connect(settings: &Settings) -> Result<PgPool, StartError> {
     admit_role(&mut conn, &settings.app_role).await?;
     check_view(&mut conn).await?;
     Ok(pool)
+}
+
+/// A pool for reads that go on from request to request, which opens its connections as they are needed. Should this
+/// process stand still, Postgres ends them by itself.
+pub(crate) fn connect_later(settings: &Settings) -> Result<PgPool, StartError> {
+    let bounds = &settings.snapshots;
+    let idle_max_ms = bounds.idle_max.as_millis().saturating_mul(2).clamp(1_000, 3_600_000);
+    let timeouts = format!("/* start.timeouts */ SET idle_in_transaction_session_timeout = {idle_max_ms}");
+    PgPoolOptions::new()
+        .max_connections(bounds.open_max.saturating_add(bounds.digests_max))
+        .acquire_timeout(ACQUIRE_WITHIN)
+        .idle_timeout(IDLE_CONNECTIONS_FOR)
+        .after_connect(move |conn, _| {
+            // Safe: a number in words of ours.
+            let timeouts = AssertSqlSafe(timeouts.clone());
+            Box::pin(async move { conn.execute(timeouts).await.map(drop) })
+        })
+        .connect_lazy(settings.database_url.as_str())
+        .map_err(StartError::doing("connect"))
 }
 
 async fn admit_role(conn: &mut PgConnection, role: &str) -> Result<(), StartError> {

@@ -10,11 +10,11 @@ mod log;
 mod migrate;
 
 pub(crate) use acting::{Acting, Actor};
-pub(crate) use connect::connect;
+pub(crate) use connect::{connect, connect_later};
 pub(crate) use error::{Complaint, classify};
 #[cfg(test)]
 pub(crate) use log::{RECORDS, ROWS};
-pub(crate) use log::{encode_columns, encode_slices, patch_of, position_of, read_log};
+pub(crate) use log::{StoredFormError, encode_columns, encode_slices, patch_of, position_of, read_log};
 
 use sqlx_postgres::{PgArguments, Postgres};
 

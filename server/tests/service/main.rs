@@ -3,6 +3,7 @@
 mod fetch;
 mod fixture;
 mod forged;
+mod forms;
 mod gate;
 mod identity;
 mod late;
@@ -10,5 +11,6 @@ mod model;
 mod once;
 mod outage;
 mod rows;
+mod snapshot;
 mod start;
 mod visibility;

@@ -26,11 +26,15 @@ pub enum RpcMethod {
     Session,
     /// One page of records.
     Fetch,
+    /// One chunk of a snapshot.
+    Snapshot,
+    /// Digests of audiences.
+    Digest,
 }
 
 impl RpcMethod {
     /// Every method.
-    pub const ALL: [Self; 2] = [Self::Session, Self::Fetch];
+    pub const ALL: [Self; 4] = [Self::Session, Self::Fetch, Self::Snapshot, Self::Digest];
 
     /// Its token.
     #[must_use]
@@ -38,6 +42,8 @@ impl RpcMethod {
         match self {
             Self::Session => "session",
             Self::Fetch => "fetch",
+            Self::Snapshot => "snapshot",
+            Self::Digest => "digest",
         }
     }
 }
@@ -224,7 +230,7 @@ mod tests {
             audience in "(?s)[^\0]{1,120}",
             user in "(?s)[^\0]{1,64}",
             client in any::<u128>(),
-            fetch in any::<bool>(),
+            method in prop::sample::select(&RpcMethod::ALL[..]),
         ) {
             let subjects = subjects();
             let (audience, user_id) = (AudienceKey::new(audience).expect("ok"), UserId::new(user).expect("ok"));
@@ -236,7 +242,6 @@ mod tests {
             if audience.as_str().len() <= 128 {
                 prop_assert_eq!(up.audience.audience_key(), Some(audience));
             }
-            let method = if fetch { RpcMethod::Fetch } else { RpcMethod::Session };
             let rpc = subjects.parse_rpc(&subjects.rpc(&user_id, client_id, method)).expect("ours");
             prop_assert_eq!((rpc.client_id, rpc.method), (client_id, method));
             if user_id.as_str().len() <= 128 {

@@ -90,7 +90,7 @@ impl Failover {
         for (network, health) in ready.into_iter().chain(resting) {
             match call(network.as_ref()).await {
                 Err(error) if error.is_carrier_trouble() => {
-                    if !matches!(error, NetworkError::TooLarge { .. }) {
+                    if !error.is_too_large() {
                         tracing::debug!(%error, "carrier failed");
                         health.failed(network.carrier(), carriers.pauses);
                     }
@@ -114,7 +114,7 @@ impl Failover {
 /// The error to return of two: one that waiting may mend before one that it cannot.
 fn graver(earlier: Option<NetworkError>, later: NetworkError) -> NetworkError {
     match (earlier, later) {
-        (Some(earlier), NetworkError::TooLarge { .. }) => earlier,
+        (Some(earlier), later) if later.is_too_large() => earlier,
         (_, later) => later,
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use super::history::History;
-use crate::model::{AudienceKey, RowsDigest, SnapshotId};
+use crate::model::{AudienceKey, ClientId, RowsDigest, SnapshotId, UserId};
 use crate::wire::{
     AudienceDigest, Fault, FaultCode, SnapshotAudience, SnapshotChunk, SnapshotHeader, SnapshotPosition,
     SnapshotRequest, SnapshotRow,
@@ -23,7 +23,7 @@ pub(super) struct Snapshots {
     pub(super) rows_max: usize,
     /// How many were ever begun; names the next one.
     begun: u128,
-    held: BTreeMap<SnapshotId, Vec<SnapshotChunk>>,
+    held: BTreeMap<SnapshotId, (ClientId, Vec<SnapshotChunk>)>,
 }
 
 impl Default for Snapshots {
@@ -40,26 +40,34 @@ impl Snapshots {
     pub(super) fn chunk(
         &mut self,
         history: &History,
-        visible: &BTreeSet<AudienceKey>,
+        (user, visible): (&UserId, &BTreeSet<AudienceKey>),
         request: &SnapshotRequest,
     ) -> Result<SnapshotChunk, Fault> {
         let position = match request.resume {
             Some(position) => position,
-            None => SnapshotPosition { snapshot_id: self.begin(history, visible, request), chunk: 0 },
+            None => SnapshotPosition { snapshot_id: self.begin(history, (user, visible), request), chunk: 0 },
         };
         let gone = || Fault::new(FaultCode::SnapshotGone, format!("{position:?} is not held"));
-        let chunks = self.held.get(&position.snapshot_id).ok_or_else(gone)?;
+        let (of, chunks) = self.held.get(&position.snapshot_id).ok_or_else(gone)?;
+        if *of != request.client_id {
+            return Err(gone());
+        }
         let index = usize::try_from(position.chunk).expect("BUG: u32 fits into usize");
         chunks.get(index).cloned().ok_or_else(gone)
     }
 
-    fn begin(&mut self, history: &History, visible: &BTreeSet<AudienceKey>, request: &SnapshotRequest) -> SnapshotId {
+    fn begin(
+        &mut self,
+        history: &History,
+        (user, visible): (&UserId, &BTreeSet<AudienceKey>),
+        request: &SnapshotRequest,
+    ) -> SnapshotId {
         self.begun += 1;
         let snapshot_id = SnapshotId::from_uuid(Uuid::from_u128(self.begun));
         let audiences: BTreeSet<&AudienceKey> =
             request.audiences.iter().filter(|audience| visible.contains(*audience)).collect();
         let rows: Vec<SnapshotRow> = rows_of(history, &audiences).collect();
-        let header = header(history, &audiences, request);
+        let header = header(history, user, &audiences, request);
         let mut parts: Vec<&[SnapshotRow]> = rows.chunks(self.rows_max).collect();
         if parts.is_empty() {
             parts.push(&[]);
@@ -74,7 +82,7 @@ impl Snapshots {
             rows: rows.to_vec(),
             last: index == last,
         });
-        self.held.insert(snapshot_id, chunks.collect());
+        self.held.insert(snapshot_id, (request.client_id, chunks.collect()));
         while self.held.len() > HELD_MAX {
             self.held.pop_first();
         }
@@ -91,14 +99,21 @@ fn rows_of<'h>(history: &'h History, audiences: &'h BTreeSet<&AudienceKey>) -> i
     })
 }
 
-fn header(history: &History, audiences: &BTreeSet<&AudienceKey>, request: &SnapshotRequest) -> SnapshotHeader {
+fn header(
+    history: &History,
+    user: &UserId,
+    audiences: &BTreeSet<&AudienceKey>,
+    request: &SnapshotRequest,
+) -> SnapshotHeader {
     let audience = |audience_key: &AudienceKey| SnapshotAudience {
         audience_key: audience_key.clone(),
         cursor: history.head(audience_key),
         floor: history.floor(audience_key),
         rows: digest(history, audience_key).rows,
     };
-    let number = |id| history.entry(id).and_then(|entry| entry.record.server_ingest_id);
+    // Of others' records, nobody learns by their ids.
+    let own = |id| history.entry(id).filter(|entry| entry.record.user_id == *user);
+    let number = |id| own(id).and_then(|entry| entry.record.server_ingest_id);
     SnapshotHeader {
         audiences: audiences.iter().map(|key| audience(key)).collect(),
         known: request.ids.iter().filter_map(|id| number(*id).map(|number| (*id, number))).collect(),

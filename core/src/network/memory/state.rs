@@ -84,7 +84,7 @@ impl State {
         self.own(user, request.client_id)?;
         self.check_epoch(request.epoch)?;
         let visible = self.audiences_of(user);
-        self.snapshots.chunk(&self.history, &visible, request)
+        self.snapshots.chunk(&self.history, (user, &visible), request)
     }
 
     pub(super) fn digest(&mut self, user: &UserId, request: &DigestRequest) -> Result<DigestReply, Fault> {

@@ -29,7 +29,7 @@
 //! ```
 //!
 //! # What the server must have
-//! No users, no records, and two tracked tables that every user may read and write within its audiences:
+//! No users, no records, chunks of snapshots of less than 1 MB, and two tracked tables that every user may read and write within its audiences:
 //!
 //! | table | columns beside `id text primary key` |
 //! |---|---|
@@ -42,6 +42,8 @@ mod live;
 mod reading;
 mod refusing;
 mod replica;
+mod snapshots;
+mod taking;
 mod uploading;
 
 use std::future::Future;
@@ -62,6 +64,12 @@ pub use reading::{
 pub use refusing::{
     a_clock_far_ahead_is_told, a_false_audience_is_rejected, a_foreign_audience_is_denied, a_foreign_device_is_refused,
     a_malformed_record_is_rejected, an_id_with_other_content_is_rejected, another_epoch_is_told,
+};
+pub use snapshots::{
+    a_chunk_again_is_the_same, a_digest_is_that_of_the_rows, a_foreign_audience_is_in_no_snapshot,
+    a_snapshot_brings_the_rows_of_the_log, a_snapshot_is_one_moment_and_fetch_goes_on_from_it,
+    a_snapshot_of_another_epoch_is_refused, a_snapshot_tells_the_floor, a_snapshot_tells_which_own_records_it_holds,
+    an_unknown_snapshot_is_gone,
 };
 pub use uploading::{
     a_device_behind_the_head_is_told_the_heads, a_repeated_batch_has_one_effect, accepted_records_are_numbered,
@@ -152,6 +160,15 @@ macro_rules! network_suite {
             rows_follow_the_clocks_and_not_the_arrivals,
             a_correction_amends_its_action_and_keeps_later_writes,
             equal_corrections_are_one_record,
+            a_snapshot_brings_the_rows_of_the_log,
+            a_chunk_again_is_the_same,
+            a_snapshot_is_one_moment_and_fetch_goes_on_from_it,
+            a_foreign_audience_is_in_no_snapshot,
+            a_snapshot_tells_which_own_records_it_holds,
+            a_snapshot_tells_the_floor,
+            an_unknown_snapshot_is_gone,
+            a_digest_is_that_of_the_rows,
+            a_snapshot_of_another_epoch_is_refused,
             a_subscriber_hears_of_a_commit,
             live_events_keep_to_the_users_audiences,
         }

@@ -1,4 +1,4 @@
-//! Requests and replies: `session` and `fetch`.
+//! Requests and replies: `session`, `fetch`, `snapshot` and `digest`.
 //!
 //! Place in the journey: a device asks before and after it uploads. Any server process answers.
 
@@ -9,7 +9,10 @@ use futures::StreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use synchrotron_core::model::ClientId;
-use synchrotron_core::wire::{self, Fault, FaultCode, FetchPage, FetchRequest, Reply, Session, SessionRequest};
+use synchrotron_core::wire::{
+    self, DigestReply, DigestRequest, Fault, FaultCode, FetchPage, FetchRequest, Reply, Session, SessionRequest,
+    SnapshotChunk, SnapshotRequest,
+};
 use synchrotron_nats::subjects::RpcMethod;
 
 use super::{Api, NatsApiError, streams};
@@ -20,7 +23,7 @@ use crate::auth::Principal;
 const QUEUE: &str = streams::CONSUMER;
 /// Only inboxes are answered: an answer on one of our own subjects would be taken for a slice.
 const INBOX: &str = "_INBOX";
-/// Requests are small: a client id and a cursor per audience.
+/// Requests are small: a client id and a cursor per audience, or some thousand ids.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 
 /// Answers requests until the connection is lost.
@@ -72,6 +75,14 @@ impl Api {
                 let page = self.fetch(&principal, subject.client_id, &request.payload).await;
                 self.reply(inbox, page).await;
             }
+            RpcMethod::Snapshot => {
+                let chunk = self.snapshot(&principal, subject.client_id, &request.payload).await;
+                self.reply(inbox, chunk).await;
+            }
+            RpcMethod::Digest => {
+                let digests = self.digest(&principal, subject.client_id, &request.payload).await;
+                self.reply(inbox, digests).await;
+            }
         }
     }
 
@@ -85,6 +96,23 @@ impl Api {
         let request: FetchRequest = read(payload)?;
         same_device(request.client_id, client_id)?;
         self.in_time(self.service.fetch(principal, request)).await
+    }
+
+    async fn snapshot(
+        &self,
+        principal: &Principal,
+        client_id: ClientId,
+        payload: &[u8],
+    ) -> Result<SnapshotChunk, Fault> {
+        let request: SnapshotRequest = read(payload)?;
+        same_device(request.client_id, client_id)?;
+        self.in_time(self.service.snapshot(principal, request)).await
+    }
+
+    async fn digest(&self, principal: &Principal, client_id: ClientId, payload: &[u8]) -> Result<DigestReply, Fault> {
+        let request: DigestRequest = read(payload)?;
+        same_device(request.client_id, client_id)?;
+        self.in_time(self.service.digest(principal, request)).await
     }
 
     async fn in_time<A>(&self, serving: impl Future<Output = Result<A, Fault>>) -> Result<A, Fault> {
