@@ -26,6 +26,7 @@ use crate::snapshot::Snapshots;
 use crate::{outbox, pg};
 
 pub use crate::outbox::OutboxId;
+pub use crate::snapshot::ProcessId;
 
 /// The server's core, shared by all transports of a process.
 #[derive(Clone, Debug)]
@@ -88,6 +89,12 @@ impl Service {
     pub async fn fetch(&self, principal: &Principal, request: FetchRequest) -> Result<FetchPage, Fault> {
         let Inner { pool, settings, .. } = &*self.inner;
         fetch::fetch(pool, settings, &principal.user_id, &request).await.map_err(|error| fault_of("fetch", error))
+    }
+
+    /// This process, as the ids of its snapshots name it.
+    #[must_use]
+    pub fn process_id(&self) -> ProcessId {
+        self.inner.snapshots.process()
     }
 
     /// One chunk of a snapshot of the user's audiences: the first, or the one after the newest, or the newest again.

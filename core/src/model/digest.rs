@@ -72,13 +72,15 @@ fn hash(key: &RowKey, columns: &Columns) -> u128 {
     u128::from_be_bytes(half)
 }
 
-/// JSON is compared by what it says: jsonb keeps neither spaces nor the order of keys.
+/// JSON is compared by what it says: jsonb keeps neither spaces nor the order of keys. A negative zero is zero: SQLite
+/// keeps no other.
 fn canonical(value: &Value) -> Value {
     match value {
         Value::Json(text) => match serde_json::from_str::<serde_json::Value>(text) {
             Ok(parsed) => Value::Json(parsed.to_string()),
             Err(_) => value.clone(),
         },
+        Value::Real(zero) if *zero == 0.0 => Value::Real(0.0),
         other => other.clone(),
     }
 }
@@ -110,6 +112,12 @@ mod tests {
                 assert_ne!(digest(&[row("a", one.clone())]), digest(&[row("a", other.clone())]), "{one:?} {other:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_zero_is_a_zero() {
+        assert_eq!(digest(&[row("a", Value::Real(-0.0))]), digest(&[row("a", Value::Real(0.0))]));
+        assert_ne!(digest(&[row("a", Value::Real(0.0))]), digest(&[row("a", Value::Integer(0))]));
     }
 
     #[test]

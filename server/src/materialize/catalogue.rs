@@ -173,7 +173,7 @@ async fn load_table(conn: &mut PgConnection, name: &TableName, app_role: &str) -
 }
 
 /// Whether an index finds the rows of an audience.
-async fn is_audience_indexed(conn: &mut PgConnection, oid: Oid) -> Result<bool, sqlx_core::Error> {
+pub(crate) async fn is_audience_indexed(conn: &mut PgConnection, oid: Oid) -> Result<bool, sqlx_core::Error> {
     let found = query(
         "/* catalogue.index */ SELECT EXISTS (SELECT FROM pg_catalog.pg_index i \
          JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \

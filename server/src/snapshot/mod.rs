@@ -10,29 +10,29 @@
 //! - Reads never keep uploads waiting: they have connections of their own, and take no locks.
 //! - A request that is given up half way loses nothing: the chunk is read to its end, and kept.
 //!
-//! A snapshot lives in the process that began it. Asked elsewhere, or too late, it is
-//! [`SnapshotGone`](FaultCode::SnapshotGone), and the device begins another.
+//! A snapshot lives in the process that began it, which its id names: over NATS, another process hands the request on.
+//! Asked elsewhere, or too late, it is [`SnapshotGone`](FaultCode::SnapshotGone), and the device begins another.
 
 mod chunks;
 mod digest;
 mod header;
 mod held;
+mod process;
 mod rows;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx_postgres::PgPool;
-use synchrotron_core::model::{AudienceKey, SnapshotId, UserId};
+use synchrotron_core::model::UserId;
 use synchrotron_core::wire::{
     DigestReply, DigestRequest, Fault, FaultCode, SnapshotChunk, SnapshotPosition, SnapshotRequest,
 };
 use tokio::sync::Semaphore;
-use uuid::Uuid;
 
 #[cfg(test)]
 pub(crate) use header::{OWN, count_of};
+pub use process::ProcessId;
 #[cfg(test)]
 pub(crate) use rows::rows_of;
 
@@ -52,6 +52,7 @@ pub(crate) struct Snapshots {
     pool: PgPool,
     settings: Settings,
     catalogue: Arc<Catalogue>,
+    process: ProcessId,
     held: Registry,
     room: Arc<Semaphore>,
     digest_room: Semaphore,
@@ -66,6 +67,7 @@ impl Snapshots {
             pool: pg::connect_later(settings)?,
             settings: settings.clone(),
             catalogue,
+            process: ProcessId::new(),
             held: Registry::default(),
             room: Arc::new(room(bounds.open_max)),
             digest_room: room(bounds.digests_max),
@@ -80,6 +82,11 @@ impl Snapshots {
             }
         });
         Ok(started)
+    }
+
+    /// This process, which its snapshots are named after.
+    pub(crate) const fn process(&self) -> ProcessId {
+        self.process
     }
 
     /// The chunk that is asked for; `pool` is where short reads go.
@@ -110,7 +117,7 @@ impl Snapshots {
         let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
             return Err(busy("too many snapshots at once").into());
         };
-        let id = SnapshotId::from_uuid(Uuid::new_v4());
+        let id = self.process.new_snapshot();
         let Self { pool, settings, catalogue, .. } = self;
         let chunks = Chunks::begin(pool, settings, catalogue, user_id, request, (id, room)).await?;
         let first = chunks.kept().clone();
@@ -136,9 +143,14 @@ impl Snapshots {
         let gone = |fact: &str| {
             Fault::new(FaultCode::SnapshotGone, format!("snapshot {id}, chunk {}: {fact}", position.chunk))
         };
+        let audiences = {
+            let mut conn = pool.acquire().await?;
+            read::admit(&mut conn, user_id, request.client_id, request.epoch).await?;
+            audiences_of(&mut conn, user_id).await?
+        };
         self.held.sweep(&self.settings.snapshots);
         let held = self.held.find(id, user_id, request.client_id).ok_or_else(|| gone("not held here"))?;
-        if !self.still_allowed(pool, user_id, request, &held.audiences).await? {
+        if !held.audiences.is_subset(&audiences) {
             self.held.remove(id);
             return Err(gone("the user has left one of its audiences").into());
         }
@@ -155,19 +167,6 @@ impl Snapshots {
                 Err(error.into())
             }
         }
-    }
-
-    /// Whether the user may see as much as when the snapshot began.
-    async fn still_allowed(
-        &self,
-        pool: &PgPool,
-        user_id: &UserId,
-        request: &SnapshotRequest,
-        audiences: &BTreeSet<AudienceKey>,
-    ) -> Result<bool, ReadError> {
-        let mut conn = pool.acquire().await?;
-        read::admit(&mut conn, user_id, request.client_id, request.epoch).await?;
-        Ok(audiences_of(&mut conn, user_id).await?.is_superset(audiences))
     }
 
     /// The digests of the asked audiences that the user is in.

@@ -6,5 +6,6 @@ mod conformance;
 mod limits;
 mod live;
 mod outage;
+mod snapshot;
 mod stack;
 mod tokens;

@@ -120,13 +120,26 @@ async fn a_snapshot_brings_what_was_written_and_sqlite_agrees() {
     let (_, second) = alice.take(&["project:p"]).await;
     assert!(second.iter().all(|row| read[row.row_id.as_str()] == row.columns));
 
-    let told = alice.digests(&["project:p"]).await[&audience("project:p")];
     let patches: Vec<Patch> = written.into_iter().enumerate().map(|(index, columns)| insert(index, columns)).collect();
-    assert_eq!((told.rows, told.digest), (patches.len() as u64, digest_on_sqlite(&patches)));
+    let stored = through_sqlite(&patches);
+    for (index, (column, value)) in canonical().iter().enumerate() {
+        let id = id_of(index);
+        assert_eq!(digest([(&id, &read[&id])]), digest([(&id, &stored[&id])]), "{column}: {}", value.kind());
+    }
+    let told = alice.digests(&["project:p"]).await[&audience("project:p")];
+    assert_eq!((told.rows, told.digest), (patches.len() as u64, digest(&stored)));
 }
 
-/// The digest of these rows as a device's database holds them.
-fn digest_on_sqlite(patches: &[Patch]) -> RowsDigest {
+fn digest<'a>(rows: impl IntoIterator<Item = (&'a String, &'a Columns)>) -> RowsDigest {
+    let mut digest = RowsDigest::default();
+    for (id, columns) in rows {
+        digest.add(&patch("everything", id, "project:p", Effect::Delete).row_key(), columns);
+    }
+    digest
+}
+
+/// These rows as a device's database holds them.
+fn through_sqlite(patches: &[Patch]) -> BTreeMap<String, Columns> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("app.db");
     let mut store = SqliteStore::open(&SqliteSettings {
@@ -143,14 +156,13 @@ fn digest_on_sqlite(patches: &[Patch]) -> RowsDigest {
     txn.apply_patch(action_id(), patches).expect("applies");
     txn.commit().expect("commits");
     let found = Reader::open(&path).expect("opens").query("SELECT * FROM everything", &[]).expect("reads");
-    let mut digest = RowsDigest::default();
-    for row in found {
+    let stored = found.into_iter().map(|row| {
         let mut columns = row.columns();
         let Some(Value::Text(id)) = columns.remove("id") else { panic!("ids are text") };
         columns.remove("audience_key");
-        digest.add(&patch("everything", &id, "project:p", Effect::Delete).row_key(), &columns);
-    }
-    digest
+        (id, columns)
+    });
+    stored.collect()
 }
 
 /// What has several spellings comes back in one.

@@ -48,6 +48,24 @@ impl RpcMethod {
     }
 }
 
+/// One server process, among all that serve one NATS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProcessToken(u64);
+
+impl ProcessToken {
+    /// The process of this number.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl fmt::Display for ProcessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// What every subject begins with: one or more plain tokens.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubjectPrefix(Arc<str>);
@@ -179,6 +197,18 @@ impl Subjects {
     #[must_use]
     pub fn all_rpc(&self) -> Subject {
         self.subject(format_args!("rpc.*.*.*"))
+    }
+
+    /// Where one server process is asked for what only it holds.
+    #[must_use]
+    pub fn held(&self, process: ProcessToken, user: &UserToken, client_id: ClientId) -> Subject {
+        self.subject(format_args!("held.{process}.{user}.{client_id}"))
+    }
+
+    /// All that one server process is asked for.
+    #[must_use]
+    pub fn all_held(&self, process: ProcessToken) -> Subject {
+        self.subject(format_args!("held.{process}.*.*"))
     }
 
     fn subject(&self, rest: fmt::Arguments<'_>) -> Subject {

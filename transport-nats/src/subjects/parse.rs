@@ -73,6 +73,15 @@ impl Subjects {
         })
     }
 
+    /// Reads the subject of a request that another process could not answer.
+    ///
+    /// # Errors
+    /// [`SubjectError`] if it is none.
+    pub fn parse_held(&self, subject: &str) -> Result<RpcSubject, SubjectError> {
+        let [_, user, client] = self.tokens_after(subject, "held")?;
+        Ok(RpcSubject { user: parse_user(user)?, client_id: parse_client(client)?, method: RpcMethod::Snapshot })
+    }
+
     /// Reads the subject of a request.
     ///
     /// # Errors

@@ -14,6 +14,7 @@
 //! Tests: `tests/nats.rs`, over a real nats-server and a real Postgres.
 
 mod error;
+mod forward;
 mod publish;
 mod rpc;
 mod settings;

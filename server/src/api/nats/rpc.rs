@@ -11,13 +11,14 @@ use serde::de::DeserializeOwned;
 use synchrotron_core::model::ClientId;
 use synchrotron_core::wire::{
     self, DigestReply, DigestRequest, Fault, FaultCode, FetchPage, FetchRequest, Reply, Session, SessionRequest,
-    SnapshotChunk, SnapshotRequest,
+    SnapshotChunk, SnapshotPosition, SnapshotRequest,
 };
 use synchrotron_nats::subjects::RpcMethod;
 
 use super::{Api, NatsApiError, streams};
 use crate::api::fault::unreadable;
 use crate::auth::Principal;
+use crate::service::ProcessId;
 
 /// Requests go to one process each.
 const QUEUE: &str = streams::CONSUMER;
@@ -29,7 +30,8 @@ const REQUEST_BYTES_MAX: usize = 1 << 20;
 /// Answers requests until the connection is lost.
 pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiError> {
     let client = api.link.client();
-    let mut requests = client.queue_subscribe(api.subjects.all_rpc(), QUEUE.to_owned()).await?;
+    let requests = client.queue_subscribe(api.subjects.all_rpc(), QUEUE.to_owned()).await?;
+    let mut requests = futures::stream::select(requests, client.subscribe(api.own_held()).await?);
     tracing::info!("answers requests over NATS");
     loop {
         let request = tokio::select! {
@@ -55,7 +57,9 @@ pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiEr
 
 impl Api {
     async fn answer(&self, inbox: Subject, request: &Message) {
-        let subject = match self.subjects.parse_rpc(&request.subject) {
+        let parsed = self.subjects.parse_held(&request.subject);
+        let (handed_on, parsed) = (parsed.is_ok(), parsed.or_else(|_| self.subjects.parse_rpc(&request.subject)));
+        let subject = match parsed {
             Ok(subject) => subject,
             Err(error) => {
                 let fault = Fault::new(FaultCode::Malformed, error.to_string());
@@ -75,10 +79,17 @@ impl Api {
                 let page = self.fetch(&principal, subject.client_id, &request.payload).await;
                 self.reply(inbox, page).await;
             }
-            RpcMethod::Snapshot => {
-                let chunk = self.snapshot(&principal, subject.client_id, &request.payload).await;
-                self.reply(inbox, chunk).await;
-            }
+            RpcMethod::Snapshot => match read::<SnapshotRequest>(&request.payload) {
+                Ok(SnapshotRequest { resume: Some(SnapshotPosition { snapshot_id, .. }), .. })
+                    if !handed_on && ProcessId::holding(snapshot_id) != self.service.process_id() =>
+                {
+                    self.hand_on(snapshot_id, &subject, request, inbox).await;
+                }
+                asked => {
+                    let chunk = self.snapshot(&principal, subject.client_id, asked).await;
+                    self.reply(inbox, chunk).await;
+                }
+            },
             RpcMethod::Digest => {
                 let digests = self.digest(&principal, subject.client_id, &request.payload).await;
                 self.reply(inbox, digests).await;
@@ -102,9 +113,9 @@ impl Api {
         &self,
         principal: &Principal,
         client_id: ClientId,
-        payload: &[u8],
+        asked: Result<SnapshotRequest, Fault>,
     ) -> Result<SnapshotChunk, Fault> {
-        let request: SnapshotRequest = read(payload)?;
+        let request = asked?;
         same_device(request.client_id, client_id)?;
         self.in_time(self.service.snapshot(principal, request)).await
     }
@@ -115,14 +126,14 @@ impl Api {
         self.in_time(self.service.digest(principal, request)).await
     }
 
-    async fn in_time<A>(&self, serving: impl Future<Output = Result<A, Fault>>) -> Result<A, Fault> {
+    pub(super) async fn in_time<A>(&self, serving: impl Future<Output = Result<A, Fault>>) -> Result<A, Fault> {
         let within = self.settings.request_within;
         let served = tokio::time::timeout(within, serving).await;
         served.unwrap_or_else(|_| Err(Fault::new(FaultCode::Unavailable, format!("not served within {within:?}"))))
     }
 
     /// Answers; an answer that NATS would not carry becomes a fault, and another carrier may bring it.
-    async fn reply<A: Serialize>(&self, inbox: Subject, answer: Result<A, Fault>) {
+    pub(super) async fn reply<A: Serialize>(&self, inbox: Subject, answer: Result<A, Fault>) {
         if let Err(fault) = &answer {
             tracing::debug!(error = %fault, "not served");
         }

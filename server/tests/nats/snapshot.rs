@@ -1,0 +1,55 @@
+//! Snapshots where several processes answer: any of them may get the request, one holds the snapshot.
+
+use synchrotron_core::network::{Network, NetworkError};
+use synchrotron_core::wire::{FaultCode, SnapshotChunk, SnapshotPosition, SnapshotRequest};
+use synchrotron_server::Server;
+
+use crate::stack::{Device, Stack, key};
+
+const SEATS: usize = 40;
+const LABEL_BYTES: usize = 20_000;
+
+impl Device {
+    async fn chunk(&self, resume: Option<SnapshotPosition>) -> Result<SnapshotChunk, NetworkError> {
+        let (client_id, epoch) = (self.client_id, self.session.epoch);
+        let request = SnapshotRequest { client_id, epoch, audiences: vec![key("project:1")], ids: Vec::new(), resume };
+        self.network.snapshot(&request).await
+    }
+}
+
+fn after(chunk: &SnapshotChunk) -> Option<SnapshotPosition> {
+    (!chunk.last).then(|| SnapshotPosition { chunk: chunk.position.chunk + 1, ..chunk.position })
+}
+
+#[tokio::test]
+async fn any_process_leads_to_the_one_that_holds_the_snapshot() {
+    let stack = Stack::start().await;
+    let other = Server::start(stack.settings.clone()).await.expect("a second process");
+    let alice = stack.device("alice", &["project:1"]).await;
+    for number in 0..SEATS {
+        alice.accepted(&alice.seat_labelled(&format!("s{number}"), "project:1", &"x".repeat(LABEL_BYTES))).await;
+    }
+    let mut held = Vec::new();
+    // NATS chooses at random: until each of the two has held one that the other was asked for, as good as surely.
+    for _ in 0..12 {
+        let mut chunk = alice.chunk(None).await.expect("a snapshot");
+        held.push(synchrotron_server::service::ProcessId::holding(chunk.position.snapshot_id));
+        let mut rows = chunk.rows.len();
+        while let Some(next) = after(&chunk) {
+            chunk = alice.chunk(Some(next)).await.expect("whoever is asked");
+            rows += chunk.rows.len();
+        }
+        assert_eq!(rows, SEATS);
+        if held.contains(&other.service().process_id()) && held.contains(&stack.server.service().process_id()) {
+            break;
+        }
+    }
+
+    let mut chunk = alice.chunk(None).await.expect("a snapshot");
+    while synchrotron_server::service::ProcessId::holding(chunk.position.snapshot_id) != other.service().process_id() {
+        chunk = alice.chunk(None).await.expect("a snapshot");
+    }
+    other.shutdown().await;
+    let answer = alice.chunk(after(&chunk)).await;
+    assert!(matches!(&answer, Err(NetworkError::Fault(fault)) if fault.code == FaultCode::SnapshotGone), "{answer:?}");
+}
