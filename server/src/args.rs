@@ -53,9 +53,12 @@ pub(crate) struct Args {
     /// The largest upload, in bytes.
     #[arg(long, env = "SYNCHROTRON_MAX_UPLOAD_BYTES")]
     max_upload_bytes: Option<usize>,
-    /// The most connections to Postgres.
+    /// The most connections to Postgres, beside those of snapshots.
     #[arg(long, env = "SYNCHROTRON_POOL_CONNECTIONS")]
     pool_connections: Option<u32>,
+    /// How many devices may take a snapshot at once; each holds a connection to Postgres meanwhile.
+    #[arg(long, env = "SYNCHROTRON_SNAPSHOTS")]
+    snapshots: Option<u32>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -79,6 +82,7 @@ impl Args {
         core.app_role = self.app_role.unwrap_or(core.app_role);
         core.max_upload_bytes = self.max_upload_bytes.unwrap_or(core.max_upload_bytes);
         core.pool_connections_max = self.pool_connections.unwrap_or(core.pool_connections_max);
+        core.snapshots.open_max = self.snapshots.unwrap_or(core.snapshots.open_max);
         let nats = match &self.nats_url {
             Some(url) => {
                 let mut nats = NatsApiSettings::new(url)?.with_prefix(self.nats_prefix);
@@ -122,11 +126,12 @@ mod tests {
             "--jwt-secret=0123456789abcdef",
             "--head-gate=touched",
             "--max-upload-bytes=5000000",
+            "--snapshots=3",
         ];
         let settings = Args::try_parse_from(args).expect("parses").into_settings().expect("sound");
         settings.core.validate().expect("valid");
         assert_eq!(settings.core.tables.len(), 2);
-        assert_eq!(settings.core.head_gate, HeadGate::Touched);
+        assert_eq!((settings.core.head_gate, settings.core.snapshots.open_max), (HeadGate::Touched, 3));
         let nats = settings.nats.expect("asked for");
         assert_eq!((nats.servers.addresses().len(), nats.upload_bytes_max), (2, 5_000_000));
     }

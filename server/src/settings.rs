@@ -228,6 +228,9 @@ mod tests {
         assert!(matches!(twice.validate(), Err(SettingsError::TableTwice { .. })));
         let small = Settings { max_upload_bytes: 1, ..settings() };
         assert!(matches!(small.validate(), Err(SettingsError::TooSmall { setting: "max_upload_bytes", .. })));
+        let nobody = SnapshotSettings { open_max: 0, ..SnapshotSettings::default() };
+        let closed = Settings { snapshots: nobody, ..settings() };
+        assert!(matches!(closed.validate(), Err(SettingsError::TooSmall { setting: "snapshots.open_max", .. })));
         let guessable = Settings { jwt: JwtSettings { secret: vec![1], ..settings().jwt }, ..settings() };
         assert!(matches!(guessable.validate(), Err(SettingsError::SecretTooShort { .. })));
     }

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::api::{Api, BODY_BYTES_MAX, SECRET, fault_of, read, session_request, signed, token};
 
-const CALLS: [&str; 3] = [routes::SESSION, routes::FETCH, routes::UPLOAD];
+const CALLS: [&str; 5] = [routes::SESSION, routes::FETCH, routes::UPLOAD, routes::SNAPSHOT, routes::DIGEST];
 
 #[tokio::test]
 async fn no_token_no_service() {
