@@ -11,8 +11,8 @@ use synchrotron_core::model::AudienceKey;
 use synchrotron_core::network::memory::MemoryNetwork;
 use synchrotron_core::network::{Carrier, Ingress, Network, NetworkError};
 use synchrotron_core::wire::{
-    Fault, FetchPage, FetchRequest, Outcome, Reply, Session, SessionRequest, SnapshotChunk, SnapshotRequest,
-    UploadBatch, decode, encode,
+    DigestReply, DigestRequest, Fault, FetchPage, FetchRequest, Outcome, Reply, Session, SessionRequest, SnapshotChunk,
+    SnapshotRequest, UploadBatch, decode, encode,
 };
 use tokio::runtime::Handle;
 
@@ -20,6 +20,7 @@ const SESSION: u8 = 0;
 const FETCH: u8 = 1;
 const UPLOAD: u8 = 2;
 const SNAPSHOT: u8 = 3;
+const DIGEST: u8 = 4;
 const BYTES_MAX: usize = 64 << 20;
 
 /// Serves this connection to other processes until this one ends; returns the port.
@@ -45,7 +46,8 @@ fn answer(mut stream: TcpStream, network: &MemoryNetwork, runtime: &Handle) -> i
         SESSION => encode(&reply(runtime.block_on(network.session(&read(body)?)))),
         FETCH => encode(&reply(runtime.block_on(network.fetch(&read(body)?)))),
         UPLOAD => encode(&reply(runtime.block_on(network.upload(&read(body)?)))),
-        _ => encode(&reply(runtime.block_on(network.snapshot(&read(body)?)))),
+        SNAPSHOT => encode(&reply(runtime.block_on(network.snapshot(&read(body)?)))),
+        _ => encode(&reply(runtime.block_on(network.digest(&read(body)?)))),
     };
     stream.write_all(&reply)
 }
@@ -106,6 +108,10 @@ impl Network for Bridge {
 
     async fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotChunk, NetworkError> {
         self.call(SNAPSHOT, request).await
+    }
+
+    async fn digest(&self, request: &DigestRequest) -> Result<DigestReply, NetworkError> {
+        self.call(DIGEST, request).await
     }
 
     async fn subscribe(&self, _: &[AudienceKey]) -> Result<Option<BoxStream<'static, Ingress>>, NetworkError> {

@@ -12,7 +12,8 @@ use synchrotron_core::model::AudienceKey;
 use synchrotron_core::network::memory::MemoryNetwork;
 use synchrotron_core::network::{Carrier, Ingress, Network, NetworkError};
 use synchrotron_core::wire::{
-    FetchPage, FetchRequest, Outcome, Session, SessionRequest, SnapshotChunk, SnapshotRequest, UploadBatch,
+    DigestReply, DigestRequest, FetchPage, FetchRequest, Outcome, Session, SessionRequest, SnapshotChunk,
+    SnapshotRequest, UploadBatch,
 };
 use tokio::sync::watch;
 
@@ -125,6 +126,10 @@ impl Network for Scripted {
 
     async fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotChunk, NetworkError> {
         self.meet(Call::Snapshot, self.to_server.snapshot(request)).await
+    }
+
+    async fn digest(&self, request: &DigestRequest) -> Result<DigestReply, NetworkError> {
+        self.to_server.digest(request).await
     }
 
     async fn upload(&self, batch: &UploadBatch) -> Result<Outcome, NetworkError> {
