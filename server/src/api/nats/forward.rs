@@ -5,7 +5,7 @@
 //!
 //! Invariant: the token travels along and is verified again; a subject of ours proves nothing.
 
-use async_nats::{HeaderMap, Message, StatusCode, Subject};
+use async_nats::{Message, StatusCode, Subject};
 use futures::StreamExt;
 use synchrotron_core::model::SnapshotId;
 use synchrotron_core::wire::{Fault, FaultCode, SnapshotChunk};
@@ -39,7 +39,7 @@ impl Api {
         let away = |_| Fault::new(FaultCode::Unavailable, "the server cannot reach its other processes now");
         let inbox = client.new_inbox();
         let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| away(error.to_string()))?;
-        let headers = request.headers.clone().unwrap_or_else(HeaderMap::new);
+        let headers = request.headers.clone().unwrap_or_default();
         let published = client.publish_with_reply_and_headers(held, inbox, headers, request.payload.clone()).await;
         published.map_err(|error| away(error.to_string()))?;
         let answer = answers.next().await.ok_or_else(|| away(String::new()))?;
