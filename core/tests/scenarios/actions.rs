@@ -126,6 +126,9 @@ actions! {
     OpenProject "open_project_v1" { project: String, name: String } -> () = |ctx| {
         ctx.insert("projects", &[("id", project.into()), ("name", name.into())]).map(drop)
     }
+    RenameProject "rename_project_v1" { project: String, name: String } -> () = |ctx| {
+        ctx.execute("UPDATE projects SET name = ? WHERE id = ?", params![name, project]).map(drop)
+    }
     DeleteProject "delete_project_v1" { project: String } -> () = |ctx| {
         ctx.execute("DELETE FROM projects WHERE id = ?", params![project]).map(drop)
     }

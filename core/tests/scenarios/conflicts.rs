@@ -3,7 +3,8 @@
 use synchrotron_core::store::Fate;
 
 use crate::actions::{
-    AddTask, CreateNote, DeleteNote, DeleteProject, OpenProject, SetTask, WatchNote, content, create, create_in, title,
+    AddTask, CreateNote, DeleteNote, DeleteProject, OpenProject, RenameProject, SetTask, WatchNote, content, create,
+    create_in, title,
 };
 use crate::device::Device;
 use crate::fleet::World;
@@ -137,6 +138,50 @@ fn u19_a_unique_name_goes_to_the_earlier_action_whichever_arrives_first() {
         assert!(matches!(told, Some(Fate::Rejected { .. } | Fate::Changed { reason: Some(_) })), "{told:?}");
     }
 }
+fn rename(project: &str, name: &str) -> RenameProject {
+    RenameProject { project: project.into(), name: name.into() }
+}
+
+/// A unique name is free when an action arrives, but was not yet at that action's place in the order; who sees both
+/// projects ends with both, and goes on.
+#[test]
+fn u19_a_name_that_was_not_free_yet_in_the_order_does_not_stop_the_sync() {
+    let world = World::new();
+    let mut a = world.device_in("A", &["project:q"]);
+    let mut b = world.device_in("B", &["project:p"]);
+    let mut both = world.device_in("C", &["project:p", "project:q"]);
+    b.run(&open("p", "the name"));
+    b.sync();
+    both.sync();
+    a.run(&open("q", "the name"));
+    b.run(&rename("p", "another"));
+    b.sync();
+    a.sync();
+    both.sync();
+    let own = both.run(&rename("q", "a third"));
+    world.settle(&mut [&mut a, &mut b, &mut both]);
+    assert_eq!((both.count("projects"), both.is_committed(own)), (2, true));
+}
+
+/// Pending work holds a unique name, and an action that cannot be run here takes it: the pending one is rejected, with its
+/// reason, and the sync goes on.
+#[test]
+fn u19_an_unknown_action_that_takes_a_name_rejects_the_pending_one() {
+    let world = World::new();
+    let mut a = world.device_in("A", &["project:p", "project:q"]);
+    let mut old = Device::open(&world, "B", "B", &["open_project_v1"]);
+    ["project:p", "project:q"].iter().for_each(|audience| world.allow("B", audience));
+    a.run(&open("p", "one"));
+    world.settle(&mut [&mut a, &mut old]);
+    let pending = old.run(&rename("p", "the name"));
+    a.run(&open("q", "the name"));
+    a.sync();
+    old.sync();
+    assert!(matches!(old.fate(pending), Some(Fate::Rejected { .. })), "{:?}", old.fate(pending));
+    world.settle(&mut [&mut a, &mut old]);
+    assert_eq!(old.count("projects"), 2);
+}
+
 /// A row refers to one that this user may not see: it is applied all the same, and the sync goes on.
 #[test]
 fn u19_a_reference_to_an_invisible_row_does_not_stop_the_sync() {
