@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::replay::Replay;
 use super::{Committed, Engine, EngineError};
-use crate::model::{AudienceKey, Cursors, Patch, ReplayKey, ServerIngestId};
-use crate::store::{AudienceState, LogStore, Store, StoreError, StoreTxn, StoredRecord};
+use crate::model::{AudienceKey, Cursors, Patch, RecordBody, ReplayKey, ServerIngestId};
+use crate::store::{AudienceState, LogStore, QuarantineKind, Store, StoreError, StoreTxn, StoredRecord};
 use crate::wire::LogRecord;
 
 /// Complete actions and corrections, and the cursors that have them all.
@@ -39,7 +39,7 @@ impl<S: Store> Engine<S> {
         let txn = self.store.begin()?;
         let mut standing =
             Standing { audiences: txn.audiences()?.into_iter().collect(), fell_beneath: BTreeSet::new() };
-        let Arrived { records, start } = arrived(&*txn, arrivals.records, &mut standing)?;
+        let Arrived { records, usurped, start } = arrived(&*txn, arrivals.records, &mut standing)?;
         for audience in &standing.fell_beneath {
             let state = standing.audiences[audience];
             txn.put_audience(audience, &AudienceState { stale: true, ..state })?;
@@ -49,6 +49,10 @@ impl<S: Store> Engine<S> {
             let mut replay = Replay::new(&*txn, &self.registry, &self.tables)?;
             replay.rewind_to(start)?;
             txn.begin_refit()?;
+            for own in &usurped {
+                let reason = "its id is another action's in the server's log".to_owned();
+                replay.quarantine(own, QuarantineKind::RejectedByServer, reason)?;
+            }
             for stored in &records {
                 txn.put_clock(stored.record.clock)?;
                 txn.put_record(stored)?;
@@ -100,6 +104,8 @@ impl Standing {
 /// What is new of what arrived, and the first position that it concerns.
 struct Arrived {
     records: Vec<StoredRecord>,
+    /// Pending actions of our own whose id the server has for another action.
+    usurped: Vec<StoredRecord>,
     start: Option<ReplayKey>,
 }
 
@@ -107,6 +113,7 @@ struct Arrived {
 /// accepted, as the server has it.
 fn arrived(txn: &dyn StoreTxn, arrived: Vec<LogRecord>, standing: &mut Standing) -> Result<Arrived, StoreError> {
     let mut records = Vec::with_capacity(arrived.len());
+    let mut usurped = Vec::new();
     let mut start: Option<ReplayKey> = None;
     for LogRecord { record, row_count, rows, .. } in arrived {
         let position = record.position();
@@ -123,12 +130,15 @@ fn arrived(txn: &dyn StoreTxn, arrived: Vec<LogRecord>, standing: &mut Standing)
                 if known.record.server_ingest_id.is_some() && !adds {
                     continue;
                 }
+                // It may have been given another clock since it was sent.
+                first = position.min(known.record.position());
                 stored.executed = known.executed;
                 if known.record.server_ingest_id.is_some() {
                     stored.rows = merged(known.rows, stored.rows);
+                } else if is_other_action(&known.record.body, &stored.record.body) {
+                    stored.executed = None;
+                    usurped.push(known);
                 }
-                // It may have been given another clock since it was sent.
-                first = position.min(known.record.position());
             }
             None if stored.rows.is_empty() && row_count > 0 => continue,
             None => {}
@@ -136,7 +146,12 @@ fn arrived(txn: &dyn StoreTxn, arrived: Vec<LogRecord>, standing: &mut Standing)
         start = Some(start.map_or(first, |start| start.min(first)));
         records.push(stored);
     }
-    Ok(Arrived { records, start })
+    Ok(Arrived { records, usurped, start })
+}
+
+/// Corrections are named by what they say; an action's id says nothing of it.
+fn is_other_action(known: &RecordBody, arrived: &RecordBody) -> bool {
+    matches!(known, RecordBody::Action { .. }) && known != arrived
 }
 
 fn merged(mut known: Vec<Patch>, arrived: Vec<Patch>) -> Vec<Patch> {

@@ -13,8 +13,8 @@ use super::integrate::rewind_from;
 use super::replay::Replay;
 use super::{Committed, Engine, EngineError};
 use crate::action::{Registry, Tables};
-use crate::model::{ActionId, AudienceKey, ClientId, RecordBody, ReplayKey, ServerIngestId};
-use crate::store::{AudienceState, Fate, LogStore, Staged, Store, StoreError, StoreTxn};
+use crate::model::{ActionId, AudienceKey, ClientId, Hlc, RecordBody, ReplayKey, ServerIngestId};
+use crate::store::{AudienceState, Fate, LogStore, QuarantineKind, Staged, Store, StoreError, StoreTxn};
 use crate::wire::{SnapshotChunk, SnapshotHeader, SnapshotRequest};
 
 /// How many own records the server is asked about. More than that are pending only after a very long time offline;
@@ -98,10 +98,14 @@ fn loading(staged: &Staged) -> Progress {
     Progress::Loading { rows_done: staged.rows_done, rows_total }
 }
 
+/// Own actions that the server may have, the answer lost: pending ones, and those that a hard resync dropped.
 fn pending_ids(txn: &dyn StoreTxn) -> Result<Vec<ActionId>, StoreError> {
     let is_action = |body: &RecordBody| matches!(body, RecordBody::Action { .. });
     let unsent = txn.unsent(None, IDS_MAX)?;
-    Ok(unsent.iter().filter(|stored| is_action(&stored.record.body)).map(|stored| stored.record.id).collect())
+    let pending = unsent.iter().filter(|stored| is_action(&stored.record.body)).map(|stored| stored.record.id);
+    let quarantined = txn.quarantined()?;
+    let dropped = quarantined.iter().filter(|quarantined| quarantined.kind == QuarantineKind::Dropped);
+    Ok(pending.chain(dropped.map(|quarantined| quarantined.id)).take(IDS_MAX).collect())
 }
 
 /// Purges audiences that the user has left.
@@ -169,15 +173,25 @@ impl<'a> Swap<'a> {
     /// What the server has accepted is in the snapshot's rows: it is pending no longer.
     fn settle_known(&mut self, known: &BTreeMap<ActionId, ServerIngestId>) -> Result<(), StoreError> {
         for id in known.keys() {
-            let Some(stored) = self.txn.record(*id)?.filter(|stored| stored.record.server_ingest_id.is_none()) else {
-                continue;
-            };
-            self.txn.remove_record(*id)?;
-            if self.txn.fate(*id)?.is_none() {
-                self.txn.put_fate(*id, stored.record.clock, &Fate::Confirmed)?;
-                self.committed.fates.insert(*id, Fate::Confirmed);
+            let pending = self.txn.record(*id)?.filter(|stored| stored.record.server_ingest_id.is_none());
+            if let Some(stored) = pending {
+                self.txn.remove_record(*id)?;
+                if self.txn.fate(*id)?.is_none() {
+                    self.confirm(*id, stored.record.clock)?;
+                }
+            }
+            let dropped = self.txn.inspect_quarantined(*id)?;
+            if let Some(dropped) = dropped.filter(|found| found.quarantined.kind == QuarantineKind::Dropped) {
+                self.txn.discard_quarantined(*id)?;
+                self.confirm(*id, dropped.clock)?;
             }
         }
+        Ok(())
+    }
+
+    fn confirm(&mut self, id: ActionId, clock: Hlc) -> Result<(), StoreError> {
+        self.txn.put_fate(id, clock, &Fate::Confirmed)?;
+        self.committed.fates.insert(id, Fate::Confirmed);
         Ok(())
     }
 

@@ -277,3 +277,16 @@ fn cor_08_an_effect_that_only_replay_has_is_added_as_a_correction() {
     let rows: Vec<Patch> = device.pending().into_iter().flat_map(|(_, rows)| rows).collect();
     assert_eq!(rows, [set_name(0, "extra", "two", true)]);
 }
+
+#[test]
+fn a_pending_action_whose_id_is_taken_is_quarantined_and_not_replaced_silently() {
+    let mut device = device();
+    let pending =
+        device.run(&["INSERT INTO lists (id, name, audience_key) VALUES ('mine', 'one', 'p')"]).expect("runs");
+    let mut taken = insert(1, NOW + 1, "theirs", "two");
+    taken.record.id = pending;
+    let committed = device.engine.integrate_page(page(1, vec![taken])).expect("integrates");
+    assert!(matches!(committed.fates[&pending], synchrotron_core::store::Fate::Rejected { .. }));
+    assert_eq!((name_of(&device, "mine"), name_of(&device, "theirs")), (None, Some("two".into())));
+    assert!(device.engine.inspect(pending).expect("reads").is_some(), "and kept");
+}

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 use synchrotron_core::engine::{Engine, ExecuteError, Finding, Limits, SignOutError, Unsent};
-use synchrotron_core::model::{ClientId, ServerIngestId, UserId};
+use synchrotron_core::model::{ClientId, ServerIngestId, SnapshotId, UserId};
 use synchrotron_core::store::{Fate, QuarantineKind, SqliteSettings, SqliteStore};
-use synchrotron_core::wire::{Outcome, RejectionKind};
+use synchrotron_core::wire::{Outcome, RejectionKind, SnapshotChunk, SnapshotHeader, SnapshotPosition};
 use uuid::Uuid;
 
 use crate::support::{Device, NOW, SCHEMA, settings, tables};
@@ -144,4 +144,20 @@ fn u13_after_a_sign_out_nothing_of_the_first_user_is_the_seconds() {
     assert_eq!((device.count("lists"), device.count("notes")), (0, 0));
     assert_eq!(engine.client_id().expect("reads"), new_id);
     assert_eq!((engine.pending_count().expect("reads"), engine.cursors().expect("reads").len()), (0, 0));
+}
+
+#[test]
+fn u04_a_dropped_action_that_the_server_has_after_all_is_confirmed_by_the_snapshot() {
+    let mut device = Device::new();
+    device.begin_session();
+    let sent = device.run(&[LIST]).expect("runs");
+    device.engine.hard_resync().expect("drops");
+    let request = device.engine.snapshot_request().expect("reads").expect("every audience is stale");
+    assert_eq!(request.ids, [sent], "its answer may have been lost");
+    let header = SnapshotHeader { audiences: Vec::new(), known: BTreeMap::from([(sent, ServerIngestId::new(1))]) };
+    let position = SnapshotPosition { snapshot_id: SnapshotId::from_uuid(Uuid::from_u128(1)), chunk: 0 };
+    let chunk = SnapshotChunk { position, header: Some(header), rows: Vec::new(), last: true };
+    device.engine.take_chunk(&chunk).expect("takes it");
+    assert_eq!(device.engine.fate(sent).expect("reads"), Some(Fate::Confirmed));
+    assert_eq!(device.engine.quarantined_count().expect("reads"), 0, "a retry would do it twice");
 }
