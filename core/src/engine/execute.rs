@@ -5,7 +5,7 @@
 use super::{Committed, Engine, ExecuteError, Limits, fate, purity};
 use crate::action::{Action, ActionError, Context, Executing, run_caught};
 use crate::model::{ActionArgs, ActionId, ActionRecord, ActionTag, Patch, RecordBody};
-use crate::store::{Store, StoreError, StoreTxn, StoredRecord, UNSENT};
+use crate::store::{Store, StoreError, StoreTxn, StoredRecord};
 
 /// What an execution takes from the outside world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,6 @@ impl<S: Store> Engine<S> {
         let (output, rows) = ran?;
         check(&*txn, &self.limits, &record, &rows)?;
         let committed = Committed { rows: rows.iter().map(Patch::row_key).collect(), ..Committed::default() };
-        let position = record.position();
         txn.put_clock(record.clock)?;
         txn.put_record(&StoredRecord {
             executed: Some(fate::digest(&rows)),
@@ -83,7 +82,6 @@ impl<S: Store> Engine<S> {
             record,
             rows,
         })?;
-        txn.remember_newest(position, UNSENT)?;
         also(&*txn)?;
         txn.commit()?;
         Ok(Executed { output, committed })

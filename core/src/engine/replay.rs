@@ -51,7 +51,9 @@ impl<'a> Replay<'a> {
             match self.settle(&logged, newest)? {
                 Settled::At(arrived) => {
                     newest = newest.max(arrived);
-                    self.txn.remember_newest(logged.position, newest)?;
+                    if logged.newest != Some(newest) {
+                        self.txn.remember_newest(logged.position, newest)?;
+                    }
                     next = self.txn.after(logged.position)?;
                     if next.is_none() {
                         self.txn.put_back(logged.position.action_id)?;
@@ -104,7 +106,9 @@ impl<'a> Replay<'a> {
         let rows = ran.expect("BUG: a failed run has a reason");
         self.txn.release_savepoint()?;
         self.committed.rows.extend(rows.iter().map(Patch::row_key));
-        self.txn.put_patch(id, &rows)?;
+        if rows != action.rows {
+            self.txn.put_patch(id, &rows)?;
+        }
         Ok(UNSENT)
     }
 

@@ -205,7 +205,9 @@ impl Replay<'_> {
                 self.decide_accepted(action, &action.rows, None)?;
             }
             newest = newest.max(newest_of(std::iter::once(action.record.server_ingest_id)));
-            self.txn.remember_newest(logged.position, newest)?;
+            if logged.newest != Some(newest) {
+                self.txn.remember_newest(logged.position, newest)?;
+            }
             next = self.txn.after(logged.position)?;
         }
         Ok(true)

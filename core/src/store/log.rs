@@ -37,6 +37,8 @@ pub struct Logged {
     pub action: Option<StoredRecord>,
     /// Its corrections, accepted or not.
     pub corrections: Vec<StoredRecord>,
+    /// What is remembered as the newest arrival at all positions through this one; `None` if its records do not agree.
+    pub newest: Option<i64>,
 }
 
 /// Stands for "newer than everything accepted": something that is not sent yet.
@@ -63,7 +65,7 @@ pub trait LogStore {
     fn after(&self, position: ReplayKey) -> Result<Option<Logged>, StoreError>;
     /// The newest arrival at all positions before `position`, [`UNSENT`] if something unsent is among them.
     fn newest_before(&self, position: ReplayKey) -> Result<i64, StoreError>;
-    /// Remembers the newest arrival at all positions through `position`.
+    /// Remembers the newest arrival at all positions through `position`. A new record remembers its own arrival.
     fn remember_newest(&self, position: ReplayKey, newest: i64) -> Result<(), StoreError>;
     /// The first position before `before` where something arrived after `number`, or is not sent yet.
     fn first_later_than(&self, number: ServerIngestId, before: ReplayKey) -> Result<Option<ReplayKey>, StoreError>;

@@ -160,9 +160,9 @@ impl Capture {
     /// `synchrotron_image(table, operation, values…)`: the values are the old row's, then the new one's, as far as the
     /// operation has them, each in order of column name.
     fn image(&self, ctx: &Context<'_>) -> Result<Vec<u8>, Error> {
-        let table: String = ctx.get(0)?;
-        let operation: String = ctx.get(1)?;
-        let tracked = self.stored_table(&table).ok_or_else(|| refusal("the table is not tracked by this program"))?;
+        let tracked = self
+            .stored_table(ctx.get_raw(0).as_str()?)
+            .ok_or_else(|| refusal("the table is not tracked by this program"))?;
         let width = tracked.columns.len();
         let read = |offset: usize| -> Result<Columns, Error> {
             tracked
@@ -175,7 +175,7 @@ impl Capture {
                 })
                 .collect()
         };
-        let image: Image = match Operation::parse(&operation) {
+        let image: Image = match Operation::parse(ctx.get_raw(1).as_str()?) {
             Some(Operation::Insert) => (Columns::new(), read(0)?),
             Some(Operation::Delete) => (read(0)?, Columns::new()),
             _ => changed(read(0)?, read(width)?),

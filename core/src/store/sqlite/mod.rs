@@ -14,6 +14,7 @@ mod place;
 #[cfg(test)]
 mod plans;
 mod reader;
+mod record;
 mod rows;
 mod status;
 mod tables;
@@ -25,11 +26,13 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 pub use reader::Reader;
 
 use self::capture::Capture;
+use self::status::StatusCache;
 use super::{Sql, Store, StoreError, StoreTxn};
 use crate::action::Table;
 use crate::model::{ClientId, UserId};
@@ -93,6 +96,8 @@ impl SqliteStore {
         let mut connection = Connection::open(&settings.path)?;
         connection.busy_timeout(settings.busy_timeout)?;
         connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+        // Plans do not depend on bound values. Otherwise SQLite prepares some cached statements again at every use.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         let synchronous = match settings.durability {
             Durability::Full => "FULL",
             Durability::Normal => "NORMAL",
@@ -168,6 +173,7 @@ impl Store for SqliteStore {
             installed: &self.installed,
             enforcing: &self.enforcing,
             displaced: Cell::new(None),
+            status: StatusCache::default(),
         }))
     }
 
@@ -190,6 +196,7 @@ pub(super) struct SqliteTxn<'a> {
     enforcing: &'a Cell<bool>,
     /// Whether any row is displaced, once that is known.
     displaced: Cell<Option<bool>>,
+    status: StatusCache,
 }
 
 /// Closes application rows when it is dropped, whatever was going on.
@@ -205,6 +212,7 @@ impl Drop for Closing<'_> {
 impl StoreTxn for SqliteTxn<'_> {
     fn commit(self: Box<Self>) -> Result<(), StoreError> {
         self.capture.close();
+        self.keep_clock()?;
         let Self { transaction, changes, installed, .. } = *self;
         transaction.commit()?;
         installed.set(changes);

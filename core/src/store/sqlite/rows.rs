@@ -39,7 +39,7 @@ impl SqliteTxn<'_> {
         let mut captured = Vec::new();
         while let Some(row) = rows.next()? {
             let damaged = |what| StoreError::Damaged { what };
-            let operation: String = row.get(3)?;
+            let operation = row.get_ref(3)?.as_str().map_err(rusqlite::Error::from)?;
             captured.push(Captured {
                 row: RowKey {
                     table: TableName::new(row.get::<_, String>(0)?).map_err(|_| damaged("local_undo.table_name"))?,
@@ -47,11 +47,16 @@ impl SqliteTxn<'_> {
                 },
                 audience_key: AudienceKey::new(row.get::<_, String>(2)?)
                     .map_err(|_| damaged("local_undo.audience_key"))?,
-                operation: Operation::parse(&operation).ok_or_else(|| damaged("local_undo.operation"))?,
+                operation: Operation::parse(operation).ok_or_else(|| damaged("local_undo.operation"))?,
                 image: unpack(row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?, "local_undo.image")?,
             });
         }
         Ok(captured)
+    }
+
+    fn say(&self, sql: &str) -> Result<(), StoreError> {
+        self.transaction.prepare_cached(sql)?.execute([])?;
+        Ok(())
     }
 
     fn undone(&self, sql: &str) -> Result<Option<ActionId>, StoreError> {
@@ -82,16 +87,20 @@ pub(super) struct Captured {
 
 impl RowStore for SqliteTxn<'_> {
     fn savepoint(&self) -> Result<(), StoreError> {
-        Ok(self.transaction.execute_batch("SAVEPOINT synchrotron")?)
+        // What came before it must outlive it.
+        self.keep_clock()?;
+        self.say("SAVEPOINT synchrotron")
     }
 
     fn release_savepoint(&self) -> Result<(), StoreError> {
-        Ok(self.transaction.execute_batch("RELEASE synchrotron")?)
+        self.say("RELEASE synchrotron")
     }
 
     fn rollback_to_savepoint(&self) -> Result<(), StoreError> {
         self.displaced.set(None);
-        Ok(self.transaction.execute_batch("ROLLBACK TO synchrotron; RELEASE synchrotron")?)
+        self.status.take_back();
+        self.say("ROLLBACK TO synchrotron")?;
+        self.say("RELEASE synchrotron")
     }
 
     fn begin_action(&self, action: ActionId) -> Result<(), StoreError> {

@@ -1,5 +1,7 @@
 //! Status on SQLite.
 
+use std::cell::{Cell, RefCell};
+
 use uuid::Uuid;
 
 use super::SqliteTxn;
@@ -10,20 +12,83 @@ fn damaged(what: &'static str) -> StoreError {
     StoreError::Damaged { what }
 }
 
+/// The one row of status as this transaction knows it.
+#[derive(Debug, Default)]
+pub(super) struct StatusCache {
+    /// As it was read; `None` before, and after a change.
+    row: RefCell<Option<Status>>,
+    /// The clock moves with every record. It is kept once, by the commit.
+    clock: Cell<Option<Hlc>>,
+}
+
+#[derive(Debug, Clone)]
+struct Status {
+    client_id: ClientId,
+    user_id: Option<UserId>,
+    epoch: Option<Epoch>,
+    clock: Hlc,
+    clock_offset_ms: i64,
+    generation: i64,
+}
+
+impl StatusCache {
+    /// The row may be another now.
+    pub(super) fn forget(&self) {
+        self.row.replace(None);
+    }
+
+    /// A savepoint is rolled back: what was not kept since is gone too.
+    pub(super) fn take_back(&self) {
+        self.clock.set(None);
+        self.forget();
+    }
+}
+
 impl SqliteTxn<'_> {
-    fn status<T: rusqlite::types::FromSql>(&self, sql: &str) -> Result<T, StoreError> {
-        Ok(self.transaction.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+    fn status<T>(&self, read: impl FnOnce(&Status) -> T) -> Result<T, StoreError> {
+        let mut cached = self.status.row.borrow_mut();
+        let status = match &mut *cached {
+            Some(status) => status,
+            None => cached.insert(self.read_status()?),
+        };
+        Ok(read(status))
+    }
+
+    fn read_status(&self) -> Result<Status, StoreError> {
+        let mut statement = self.transaction.prepare_cached(
+            "SELECT client_id, user_id, epoch, clock, clock_offset, generation FROM client_sync_status",
+        )?;
+        let mut rows = statement.query([])?;
+        let row = rows.next()?.ok_or_else(|| damaged("client_sync_status"))?;
+        let user: Option<String> = row.get(1)?;
+        Ok(Status {
+            client_id: ClientId::from_uuid(Uuid::from_bytes(row.get(0)?)),
+            user_id: user.map(UserId::new).transpose().map_err(|_| damaged("client_sync_status.user_id"))?,
+            epoch: row.get::<_, Option<[u8; 16]>>(2)?.map(|epoch| Epoch::from_uuid(Uuid::from_bytes(epoch))),
+            clock: Hlc::from_packed(row.get(3)?),
+            clock_offset_ms: row.get(4)?,
+            generation: row.get(5)?,
+        })
     }
 
     fn put_status(&self, sql: &str, params: impl rusqlite::Params) -> Result<(), StoreError> {
         self.transaction.prepare_cached(sql)?.execute(params)?;
+        self.status.forget();
         Ok(())
+    }
+
+    /// Writes where the clock has come to.
+    pub(super) fn keep_clock(&self) -> Result<(), StoreError> {
+        match self.status.clock.take() {
+            Some(clock) => self.put_status("UPDATE client_sync_status SET clock = max(clock, ?)", [clock.packed()]),
+            None => Ok(()),
+        }
     }
 }
 
 impl StatusStore for SqliteTxn<'_> {
     fn client_id(&self) -> Result<ClientId, StoreError> {
-        self.status("SELECT client_id FROM client_sync_status").map(|id| ClientId::from_uuid(Uuid::from_bytes(id)))
+        self.status(|status| status.client_id)
     }
 
     fn put_client_id(&self, client_id: ClientId) -> Result<(), StoreError> {
@@ -31,13 +96,11 @@ impl StatusStore for SqliteTxn<'_> {
     }
 
     fn user_id(&self) -> Result<Option<UserId>, StoreError> {
-        let user: Option<String> = self.status("SELECT user_id FROM client_sync_status")?;
-        user.map(|user| UserId::new(user).map_err(|_| damaged("client_sync_status.user_id"))).transpose()
+        self.status(|status| status.user_id.clone())
     }
 
     fn epoch(&self) -> Result<Option<Epoch>, StoreError> {
-        let epoch: Option<[u8; 16]> = self.status("SELECT epoch FROM client_sync_status")?;
-        Ok(epoch.map(|epoch| Epoch::from_uuid(Uuid::from_bytes(epoch))))
+        self.status(|status| status.epoch)
     }
 
     fn erase_user(&self, client_id: ClientId) -> Result<Vec<TableName>, StoreError> {
@@ -58,19 +121,24 @@ impl StatusStore for SqliteTxn<'_> {
     }
 
     fn clock(&self) -> Result<Hlc, StoreError> {
-        self.status("SELECT clock FROM client_sync_status").map(Hlc::from_packed)
+        let moved = self.status.clock.get();
+        self.status(|status| moved.map_or(status.clock, |moved| status.clock.max(moved)))
     }
 
     fn put_clock(&self, clock: Hlc) -> Result<(), StoreError> {
-        self.put_status("UPDATE client_sync_status SET clock = max(clock, ?)", [clock.packed()])
+        if clock > self.clock()? {
+            self.status.clock.set(Some(clock));
+        }
+        Ok(())
     }
 
     fn reset_clock(&self, clock: Hlc) -> Result<(), StoreError> {
+        self.status.clock.set(None);
         self.put_status("UPDATE client_sync_status SET clock = ?", [clock.packed()])
     }
 
     fn clock_offset_ms(&self) -> Result<i64, StoreError> {
-        self.status("SELECT clock_offset FROM client_sync_status")
+        self.status(|status| status.clock_offset_ms)
     }
 
     fn put_clock_offset_ms(&self, offset_ms: i64) -> Result<(), StoreError> {
@@ -78,7 +146,7 @@ impl StatusStore for SqliteTxn<'_> {
     }
 
     fn generation(&self) -> Result<i64, StoreError> {
-        self.status("SELECT generation FROM client_sync_status")
+        self.status(|status| status.generation)
     }
 
     fn next_generation(&self) -> Result<(), StoreError> {
@@ -98,7 +166,9 @@ impl StatusStore for SqliteTxn<'_> {
     }
 
     fn put_cursor(&self, audience: &AudienceKey, cursor: Cursor) -> Result<(), StoreError> {
-        let moved = (cursor.get(), audience.as_str());
-        self.put_status("UPDATE client_audiences SET cursor = max(cursor, ?) WHERE audience_key = ?", moved)
+        self.transaction
+            .prepare_cached("UPDATE client_audiences SET cursor = max(cursor, ?) WHERE audience_key = ?")?
+            .execute((cursor.get(), audience.as_str()))?;
+        Ok(())
     }
 }
