@@ -1,0 +1,65 @@
+//! What Synchrotron costs. Every figure stands beside a floor that was measured in the same run.
+//!
+//! `cargo run --release -p synchrotron-bench -- client --json out.json`. See `docs/benchmarks.md`.
+
+mod app;
+mod client;
+mod device;
+mod error;
+mod floor;
+mod history;
+mod report;
+mod rounds;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use self::client::memory::Peak;
+use self::error::BenchError;
+use self::rounds::Rounds;
+
+/// Measures Synchrotron against floors of the same run.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The client's engine on SQLite, against plain SQL that leaves the same rows.
+    Client(Measure),
+    /// Prints the peak memory of one step. Run by `client`, as a process of its own.
+    #[command(hide = true)]
+    Peak(Peak),
+}
+
+/// What to measure, and where the figures go.
+#[derive(Debug, Args)]
+struct Measure {
+    /// Also writes the figures to this file, as a JSON array.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Rounds that each figure is the median of.
+    #[arg(long, default_value = "7")]
+    rounds: Rounds,
+    /// Only benchmarks with this in their name: execute_insert, execute_update, integrate, reconcile, memory.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    filter: String,
+    /// Small sizes: shows that everything runs, measures nothing worth quoting.
+    #[arg(long)]
+    quick: bool,
+}
+
+fn main() -> Result<(), BenchError> {
+    match Cli::parse().command {
+        Command::Client(measure) => {
+            let entries = client::run(&measure)?;
+            report::print(&entries)?;
+            measure.json.map_or(Ok(()), |path| report::write_json(&path, &entries))
+        }
+        Command::Peak(peak) => peak.print(),
+    }
+}

@@ -1,0 +1,55 @@
+//! The benchmarks run, and say what they measured in the form that programs read.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+#[test]
+fn a_quick_run_gives_every_figure_with_its_floor() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let json = folder.path().join("out.json");
+    let ran = Command::new(env!("CARGO_BIN_EXE_synchrotron-bench"))
+        .args(["client", "--quick", "--rounds", "5", "--json"])
+        .arg(&json)
+        .output()
+        .expect("starts");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let written = std::fs::read_to_string(&json).expect("the figures are written");
+    let entries: Vec<Value> = serde_json::from_str(&written).expect("a JSON array");
+    for entry in &entries {
+        let number = |field: &str| entry[field].as_f64().unwrap_or_else(|| panic!("{field} of {entry}"));
+        assert!(number("value") > 0.0 && number("floor") > 0.0, "{entry}");
+        assert!((number("ratio") - number("value") / number("floor")).abs() < 1e-9, "{entry}");
+        assert!(entry["params"].is_object() && entry["unit"].is_string(), "{entry}");
+    }
+    let table = String::from_utf8_lossy(&ran.stdout).into_owned();
+    let memory: &[&str] = if cfg!(target_os = "linux") {
+        &["memory_execute", "memory_integrate", "memory_reconcile", "memory_reconcile_flatness"]
+    } else {
+        &[]
+    };
+    let names = [
+        "execute_insert",
+        "execute_insert_flatness",
+        "execute_update",
+        "execute_update_flatness",
+        "integrate_insert",
+        "integrate_update",
+        "reconcile",
+        "reconcile_flatness",
+    ];
+    for name in names.iter().chain(memory) {
+        assert!(entries.iter().any(|entry| entry["name"] == *name), "no {name}");
+        assert!(table.contains(name), "{name} is not in the table:\n{table}");
+    }
+}
+
+#[test]
+fn too_few_rounds_are_refused() {
+    let ran = Command::new(env!("CARGO_BIN_EXE_synchrotron-bench"))
+        .args(["client", "--quick", "--rounds", "4"])
+        .output()
+        .expect("starts");
+    assert!(!ran.status.success());
+    assert!(String::from_utf8_lossy(&ran.stderr).contains("at least 5 rounds"));
+}
