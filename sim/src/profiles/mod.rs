@@ -1,0 +1,50 @@
+//! The fleets that this project runs itself. They use nothing that an app could not.
+
+mod bookings;
+mod chaos;
+mod family;
+
+use crate::fleet::Fleet;
+use crate::plan::Mix;
+
+/// A fleet by its name; see [`NAMES`].
+#[must_use]
+pub fn by_name(name: &str) -> Option<Fleet> {
+    let calm = Mix::calm();
+    let mix = Mix::default();
+    Some(match name {
+        "calm" => chaos::fleet(name, Mix { devices_max: 5, ..calm }),
+        "chaos" => chaos::fleet(name, Mix { devices_max: 5, ..mix }),
+        "slices" => chaos::fleet(name, Mix { messages: 120, sync: 6, steps: 200, ..calm }),
+        "crashes" => chaos::fleet(name, Mix { crash: 20, disk: 4, ..mix }),
+        "clocks" => chaos::fleet(name, Mix { clock: 15, ..mix }),
+        "bookings" => bookings::fleet(name, Mix { devices_max: 5, ..calm }),
+        "bookings_chaos" => bookings::fleet(name, mix),
+        "bookings_crashes" => bookings::fleet(name, Mix { crash: 15, destroy: 1, ..mix }),
+        "family" => family::fleet(name, mix),
+        _ => return None,
+    })
+}
+
+/// The names of all fleets.
+pub const NAMES: [&str; 9] = [
+    "calm",
+    "chaos",
+    "slices",
+    "crashes",
+    "clocks",
+    "bookings",
+    "bookings_chaos",
+    "bookings_crashes",
+    "family",
+];
+
+/// The fleet of a seed when none is named: each in turn.
+///
+/// # Panics
+/// Never: every name has a fleet.
+#[must_use]
+pub fn of_seed(seed: u64) -> Fleet {
+    let index = usize::try_from(seed % NAMES.len() as u64).expect("BUG: a small number");
+    by_name(NAMES[index]).expect("BUG: every name has a fleet")
+}

@@ -1,0 +1,80 @@
+//! The simulator itself, and a few seeds of every fleet. Many more: `cargo run --release -p synchrotron-sim`.
+
+mod regressions;
+
+use synchrotron_sim::{Fleet, Plan, Step, profiles};
+
+/// Tested first: nothing else counts if a seed does not say what happens.
+#[test]
+fn one_seed_twice_gives_the_same_bytes() {
+    for name in profiles::NAMES {
+        let fleet = profiles::by_name(name).expect("a fleet").with_mix(|mix| synchrotron_sim::Mix { steps: 50, ..mix });
+        let plan = fleet.plan(7);
+        assert_eq!(plan, fleet.plan(7), "{name}: one plan for one seed");
+        let (first, second) = (fleet.run(&plan), fleet.run(&plan));
+        assert_eq!(first.log, second.log, "{name}: one log for one plan");
+        assert!(!first.log.is_empty());
+    }
+}
+
+#[test]
+fn a_plan_survives_its_text_and_its_draws_being_written_down() {
+    let fleet = profiles::by_name("chaos").expect("a fleet");
+    let run = fleet.run(&fleet.plan(3));
+    assert!(run.concrete.steps.iter().any(|step| matches!(step, Step::Execute { .. })));
+    let read = Plan::from_text(&run.concrete.to_text()).expect("its own text");
+    assert_eq!(read, run.concrete);
+    let again = fleet.run(&read);
+    assert_eq!((again.executed, again.logged), (run.executed, run.logged));
+}
+
+/// Any part of a plan is a plan.
+#[test]
+fn every_step_can_be_left_out() {
+    let fleet = profiles::by_name("crashes").expect("a fleet");
+    let plan = fleet.plan(11);
+    for every in 2..5 {
+        let steps = plan.steps.iter().enumerate().filter(|(index, _)| index % every == 0);
+        let part = Plan { steps: steps.map(|(_, step)| step.clone()).collect(), ..plan.clone() };
+        assert_eq!(fleet.run(&part).failure, None);
+    }
+}
+
+/// Runs a few seeds of each fleet; a failure prints the shrunk plan and the command.
+fn quick(name: &str, seeds: u64) {
+    let fleet: Fleet = profiles::by_name(name).expect("a fleet");
+    let tally = fleet.check(0..seeds);
+    assert!(tally.executed > 0 && tally.logged > 0, "{name} did something");
+}
+
+#[test]
+fn calm_fleets_converge() {
+    quick("calm", 8);
+}
+
+#[test]
+fn chaotic_fleets_converge() {
+    quick("chaos", 8);
+}
+
+#[test]
+fn live_slices_converge() {
+    quick("slices", 6);
+}
+
+#[test]
+fn crashing_fleets_converge() {
+    quick("crashes", 8);
+}
+
+#[test]
+fn clocks_that_jump_converge() {
+    quick("clocks", 6);
+}
+
+#[test]
+fn booking_rules_hold() {
+    quick("bookings", 10);
+    quick("bookings_chaos", 8);
+    quick("bookings_crashes", 6);
+}
