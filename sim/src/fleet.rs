@@ -146,10 +146,7 @@ impl FleetBuilder {
 
     /// What the app does next on a device, if it does anything. It may look at nothing but its two arguments.
     #[must_use]
-    pub fn workload(
-        mut self,
-        draw: impl Fn(&mut StdRng, &View<'_>) -> Option<Intent> + Send + Sync + 'static,
-    ) -> Self {
+    pub fn workload(mut self, draw: impl Fn(&mut StdRng, &View<'_>) -> Option<Intent> + Send + Sync + 'static) -> Self {
         self.fleet.workload = Box::new(draw);
         self
     }

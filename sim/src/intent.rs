@@ -69,7 +69,7 @@ impl KnownAction {
 }
 
 fn execute<A: Action>(engine: &mut DeviceEngine, args: &Json, input: ExecuteInput) -> Result<Committed, IntentError> {
-    let action: A = serde_json::from_value(args.clone())
-        .map_err(|error| IntentError::Arguments { detail: error.to_string() })?;
+    let action: A =
+        serde_json::from_value(args.clone()).map_err(|error| IntentError::Arguments { detail: error.to_string() })?;
     Ok(engine.execute(&action, input)?.committed)
 }

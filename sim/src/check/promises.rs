@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use synchrotron_core::model::AudienceKey;
+use synchrotron_core::network::memory::MemoryServer;
 
 use super::oracle::{History, difference};
 use crate::failure::{Failure, FailureKind};
@@ -10,18 +11,28 @@ use crate::rows::Rows;
 use crate::run::{Device, LocalState, ServerLog};
 
 /// Holds a device to what is promised at every moment; returns the rows that it shows.
-pub(crate) fn device(device: &Device, log: &ServerLog) -> Result<Rows, Failure> {
+pub(crate) fn device(device: &Device, server: &MemoryServer, log: &ServerLog) -> Result<Rows, Failure> {
     let state = device.home.state();
     let rows = device.home.rows();
     nothing_is_lost(device, &state, log)?;
-    log_is_covered(device, &state, log)?;
     no_leak(device, &state, &rows)?;
     no_disk_decides(device, &state)?;
+    if state.epoch.is_some_and(|epoch| epoch != *server.epoch().as_uuid()) {
+        // What it has is of another history, and stands until the next session.
+        return Ok(rows);
+    }
+    log_is_covered(device, &state, log)?;
     let expected = history(device, &state, log).rows();
-    match difference(&rows, &expected) {
+    match difference(&fresh(&rows, &state), &fresh(&expected, &state)) {
         None => Ok(rows),
         Some(what) => Err(Failure::new(FailureKind::Rows, device.number, what)),
     }
+}
+
+/// The rows that do not wait for a snapshot.
+fn fresh(rows: &Rows, state: &LocalState) -> Rows {
+    let fresh = rows.0.iter().filter(|(_, row)| !state.stale.contains(&row.audience_key));
+    Rows(fresh.map(|(key, row)| (key.clone(), row.clone())).collect())
 }
 
 /// What the device has: all that its cursors cover, its own accepted records, and what it has not uploaded.
@@ -29,12 +40,11 @@ pub(crate) fn history<'a>(device: &Device, state: &'a LocalState, log: &'a Serve
     let mut history = History::default();
     for logged in &log.records {
         let Some(number) = logged.record.server_ingest_id else { continue };
-        let own = state.records.get(&logged.record.id).is_some_and(|local| {
-            local.author == device.home.client_id && local.number.is_some()
-        });
-        history.add(logged, |audience| {
-            state.cursors.get(audience).is_some_and(|cursor| own || cursor.covers(number))
-        });
+        let own = state
+            .records
+            .get(&logged.record.id)
+            .is_some_and(|local| device.home.client_ids.contains(&local.author) && local.number.is_some());
+        history.add(logged, |audience| state.cursors.get(audience).is_some_and(|cursor| own || cursor.covers(number)));
     }
     for unsent in state.records.values().filter(|record| record.number.is_none()) {
         history.add_unsent(unsent);
@@ -65,10 +75,11 @@ fn log_is_covered(device: &Device, state: &LocalState, log: &ServerLog) -> Resul
         else {
             return fail(format!("record {} has number {number}, the server's log has not", local.id));
         };
-        let covered = logged.rows.iter().any(|row| {
-            state.cursors.get(&row.audience_key).is_some_and(|cursor| cursor.get() >= number)
-        });
-        if !covered && local.author != device.home.client_id {
+        let covered = logged
+            .rows
+            .iter()
+            .any(|row| state.cursors.get(&row.audience_key).is_some_and(|cursor| cursor.get() >= number));
+        if !covered && !device.home.client_ids.contains(&local.author) {
             return fail(format!("record {} with number {number} is here, no cursor covers it", local.id));
         }
     }

@@ -15,7 +15,8 @@ pub(crate) fn undo(device: &Device, log: &ServerLog) -> Result<(), Failure> {
     let broken = |error: StoreError| fail(error.to_string());
     let mut store = device.home.store();
     let txn = store.begin().map_err(broken)?;
-    for position in history.positions().into_iter().rev() {
+    let undoable = history.positions().into_iter().rev().take_while(|position| Some(*position) > state.floor);
+    for position in undoable {
         if RowStore::has_effects(&*txn, position.action_id).map_err(broken)? {
             RowStore::rewind(&*txn, position.action_id).map_err(broken)?;
         }

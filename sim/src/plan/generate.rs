@@ -18,6 +18,9 @@ enum Kind {
     Clock,
     Cut,
     Refuse,
+    Member,
+    Recover,
+    Restore,
     Upgrade,
     Destroy,
     Pass,
@@ -61,6 +64,9 @@ fn kind(random: &mut StdRng, mix: &Mix) -> Kind {
         (mix.clock, Kind::Clock),
         (mix.cut, Kind::Cut),
         (mix.refuse, Kind::Refuse),
+        (mix.member, Kind::Member),
+        (mix.recover, Kind::Recover),
+        (mix.restore, Kind::Restore),
         (mix.upgrade, Kind::Upgrade),
         (mix.destroy, Kind::Destroy),
         (4, Kind::Pass),
@@ -102,9 +108,22 @@ fn step(random: &mut StdRng, mix: &Mix, count: usize) -> Step {
                 Step::Trouble { on: random.random_bool(0.4) }
             }
         }
+        Kind::Member => Step::Member { device, nth: random.random_range(0..8), on: random.random_bool(0.5) },
+        Kind::Recover => recover(random, device),
+        Kind::Restore => Step::Restore { lost: random.random_range(0..20) },
         Kind::Upgrade => Step::Upgrade { device },
         Kind::Destroy => Step::Destroy { device },
         Kind::Pass => Step::Pass { ms: random.random_range(1..2_000) },
+    }
+}
+
+fn recover(random: &mut StdRng, device: usize) -> Step {
+    match random.random_range(0..12) {
+        0..=5 => Step::Compact { keep: random.random_range(0..20) },
+        6 => Step::Expire,
+        7 | 8 => Step::Rebase { device },
+        9 => Step::HardResync { device },
+        _ => Step::Copied { device },
     }
 }
 
@@ -112,13 +131,15 @@ fn message(random: &mut StdRng, mix: &Mix, device: usize) -> Step {
     // The oldest first, mostly: reordering is the exception.
     let nth = if random.random_bool(0.7) { 0 } else { random.random_range(0..6) };
     let again = random.random_range(0..100) < mix.doubled_percent;
-    match random.random_range(0..12) {
+    match random.random_range(0..14) {
         0 => Step::Session { device },
         1 | 2 => Step::Ask { device },
         3 | 4 => Step::Take { device, nth, again },
         5 | 6 => Step::Send { device },
         7 => Step::Arrive { device, nth, again },
         8 => Step::Conclude { device, nth, again },
+        9 => Step::AskChunk { device },
+        10 => Step::TakeChunk { device, nth, again },
         _ => Step::Slice { device, nth, again },
     }
 }

@@ -29,6 +29,12 @@ pub struct Mix {
     pub cut: u32,
     /// A token expires, or is renewed; the server is in trouble, or works again.
     pub refuse: u32,
+    /// A user comes into an audience, or leaves one.
+    pub member: u32,
+    /// The server compacts its log, or forgets a snapshot; a device rebases, resyncs or finds itself copied.
+    pub recover: u32,
+    /// The server comes back from a backup.
+    pub restore: u32,
     /// A device gets the newest version of the app.
     pub upgrade: u32,
     /// A device is lost for ever.
@@ -52,6 +58,9 @@ impl Default for Mix {
             skew_max_ms: 20_000,
             cut: 2,
             refuse: 1,
+            member: 0,
+            recover: 0,
+            restore: 0,
             upgrade: 1,
             destroy: 0,
         }
@@ -62,15 +71,6 @@ impl Mix {
     /// Nothing goes wrong but that devices are offline between their syncs.
     #[must_use]
     pub fn calm() -> Self {
-        Self {
-            messages: 0,
-            lose: 0,
-            crash: 0,
-            disk: 0,
-            clock: 0,
-            cut: 0,
-            refuse: 0,
-            ..Self::default()
-        }
+        Self { messages: 0, lose: 0, crash: 0, disk: 0, clock: 0, cut: 0, refuse: 0, ..Self::default() }
     }
 }

@@ -98,6 +98,20 @@ pub enum Step {
         /// Whether it arrives another time later.
         again: bool,
     },
+    /// A device asks for the next chunk of a snapshot, if it needs one; the chunk is under way from now on.
+    AskChunk {
+        /// Which device.
+        device: usize,
+    },
+    /// A chunk arrives.
+    TakeChunk {
+        /// Where.
+        device: usize,
+        /// Which of those under way.
+        nth: usize,
+        /// Whether it arrives another time later.
+        again: bool,
+    },
     /// A message of any kind is lost: an answer, a batch that was acknowledged and never handled, an outcome, a slice.
     Lose {
         /// Whose.
@@ -168,6 +182,42 @@ pub enum Step {
     Trouble {
         /// Whether it is in trouble.
         on: bool,
+    },
+    /// The user of a device comes into an audience, or leaves it.
+    Member {
+        /// The device whose user it is.
+        device: usize,
+        /// Which of all audiences of the fleet.
+        nth: usize,
+        /// Whether the user is in it from now on.
+        on: bool,
+    },
+    /// The server forgets its oldest records.
+    Compact {
+        /// How many of the newest stay.
+        keep: usize,
+    },
+    /// The server forgets the snapshots that are being taken.
+    Expire,
+    /// The server comes back from a backup, as another history: its newest records are lost.
+    Restore {
+        /// How many are lost.
+        lost: usize,
+    },
+    /// A device takes all its rows anew and keeps what is pending.
+    Rebase {
+        /// Which device.
+        device: usize,
+    },
+    /// A device takes all its rows anew; what is pending goes to quarantine.
+    HardResync {
+        /// Which device.
+        device: usize,
+    },
+    /// A device finds that its database is a copy, and becomes another device.
+    Copied {
+        /// Which device.
+        device: usize,
     },
     /// A device gets the newest version of the app.
     Upgrade {

@@ -27,12 +27,25 @@ const PRICE: i64 = 40;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Change {
-    Deposit { holder: String, amount: i64 },
+    Deposit {
+        holder: String,
+        amount: i64,
+    },
     /// Takes a free seat and pays for it.
-    Book { seat: String, holder: String },
+    Book {
+        seat: String,
+        holder: String,
+    },
     /// Gives a seat back, and gets the money back.
-    Cancel { seat: String, holder: String },
-    Transfer { from: String, to: String, amount: i64 },
+    Cancel {
+        seat: String,
+        holder: String,
+    },
+    Transfer {
+        from: String,
+        to: String,
+        amount: i64,
+    },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -125,7 +138,9 @@ impl Theatre {
     }
 
     fn of_rows(rows: &Rows) -> Self {
-        let seat = |row| (Rows::text(row, "seat").unwrap_or("").to_owned(), Rows::text(row, "holder").unwrap_or("").to_owned());
+        let seat = |row| {
+            (Rows::text(row, "seat").unwrap_or("").to_owned(), Rows::text(row, "holder").unwrap_or("").to_owned())
+        };
         Self {
             seats: rows.of("bookings").map(|(_, row)| seat(row)).collect(),
             balances: rows

@@ -20,14 +20,31 @@ CREATE TABLE IF NOT EXISTS children (
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Change {
-    Parent { id: String, name: String },
-    Rename { id: String, name: String },
+    Parent {
+        id: String,
+        name: String,
+    },
+    Rename {
+        id: String,
+        name: String,
+    },
     /// Swaps two unique names through a third.
-    Swap { a: String, b: String },
-    Leave { id: String },
-    Child { parent: String },
-    Birthday { parent: String },
-    Orphan { child: String },
+    Swap {
+        a: String,
+        b: String,
+    },
+    Leave {
+        id: String,
+    },
+    Child {
+        parent: String,
+    },
+    Birthday {
+        parent: String,
+    },
+    Orphan {
+        child: String,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -69,7 +86,9 @@ impl Action for Family {
 }
 
 fn every_child_has_a_parent(rows: &Rows) -> Result<(), String> {
-    match rows.of("children").find(|(_, row)| Rows::text(row, "parent").is_none_or(|id| rows.row("parents", id).is_none()))
+    match rows
+        .of("children")
+        .find(|(_, row)| Rows::text(row, "parent").is_none_or(|id| rows.row("parents", id).is_none()))
     {
         Some((id, _)) => Err(format!("child {id} has no parent")),
         None => Ok(()),

@@ -21,13 +21,22 @@ pub fn by_name(name: &str) -> Option<Fleet> {
         "bookings" => bookings::fleet(name, Mix { devices_max: 5, ..calm }),
         "bookings_chaos" => bookings::fleet(name, mix),
         "bookings_crashes" => bookings::fleet(name, Mix { crash: 15, destroy: 1, ..mix }),
+        "membership" => chaos::fleet(name, Mix { member: 12, devices_max: 5, ..mix }),
+        "recovery" => chaos::fleet(name, Mix { member: 4, recover: 8, ..mix }),
+        "far_clocks" => chaos::fleet(name, Mix { clock: 8, skew_max_ms: 20_000_000, recover: 2, ..mix }),
+        "epochs" => chaos::fleet(name, Mix { restore: 2, recover: 2, ..mix }),
+        "everything" => chaos::fleet(
+            name,
+            Mix { member: 4, recover: 4, restore: 1, crash: 8, disk: 2, destroy: 1, skew_max_ms: 5_000_000, ..mix },
+        ),
+        "bookings_recovery" => bookings::fleet(name, Mix { recover: 8, ..mix }),
         "family" => family::fleet(name, mix),
         _ => return None,
     })
 }
 
 /// The names of all fleets.
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 15] = [
     "calm",
     "chaos",
     "slices",
@@ -36,6 +45,12 @@ pub const NAMES: [&str; 9] = [
     "bookings",
     "bookings_chaos",
     "bookings_crashes",
+    "membership",
+    "recovery",
+    "far_clocks",
+    "epochs",
+    "everything",
+    "bookings_recovery",
     "family",
 ];
 

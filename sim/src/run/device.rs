@@ -92,6 +92,13 @@ impl Device {
         self.engine = Some(self.home.open(fleet, self.version));
     }
 
+    /// A session of which the device may or may not know.
+    pub(crate) fn told_either(&mut self, audiences: Vec<AudienceKey>) {
+        if let Some(told) = &mut self.told {
+            told.extend(audiences);
+        }
+    }
+
     /// Ends the process.
     pub(crate) fn stop(&mut self) {
         self.engine = None;

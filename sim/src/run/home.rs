@@ -36,6 +36,11 @@ pub(crate) struct LocalRecord {
 #[derive(Debug, Default)]
 pub(crate) struct LocalState {
     pub(crate) cursors: Cursors,
+    /// Audiences that wait for a snapshot: their rows may be old.
+    pub(crate) stale: BTreeSet<AudienceKey>,
+    /// The newest position that a snapshot holds: nothing there or beneath can be undone.
+    pub(crate) floor: Option<ReplayKey>,
+    pub(crate) epoch: Option<Uuid>,
     pub(crate) records: BTreeMap<ActionId, LocalRecord>,
     /// Quarantined actions with their reasons.
     pub(crate) quarantined: BTreeMap<ActionId, String>,
@@ -45,7 +50,9 @@ pub(crate) struct LocalState {
 
 /// A device's disk.
 pub(crate) struct Home {
+    /// Who the device is, and all that it was before: a copy becomes another.
     pub(crate) client_id: ClientId,
+    pub(crate) client_ids: BTreeSet<ClientId>,
     pub(crate) switch: FaultSwitch,
     settings: SqliteSettings,
     /// By table, the columns that travel.
@@ -74,7 +81,18 @@ impl Home {
         let engine = engine(&settings, fleet, version, &switch);
         let reader = Reader::open(&path).expect("the file is there");
         let columns = fleet.tables.iter().map(|table| travelling_columns(&reader, table.name())).collect();
-        (Self { client_id, switch, settings, columns, reader, _folder: folder }, engine)
+        (
+            Self {
+                client_id,
+                client_ids: BTreeSet::from([client_id]),
+                switch,
+                settings,
+                columns,
+                reader,
+                _folder: folder,
+            },
+            engine,
+        )
     }
 
     /// Starts a new process on the file.
@@ -85,6 +103,11 @@ impl Home {
     /// A plain store on the file, for checks. The engine's must be closed.
     pub(crate) fn store(&self) -> SqliteStore {
         SqliteStore::open(&self.settings).expect("the file was opened before")
+    }
+
+    pub(crate) fn client_id_on_disk(&self) -> ClientId {
+        let status = self.query("SELECT client_id FROM client_sync_status").pop().expect("one row");
+        ClientId::from_uuid(uuid(&status.columns(), "client_id"))
     }
 
     /// The app's rows.
@@ -110,8 +133,17 @@ impl Home {
     /// The sync tables.
     pub(crate) fn state(&self) -> LocalState {
         let mut state = LocalState::default();
-        for row in self.query("SELECT audience_key, cursor FROM client_audiences") {
+        let epoch = self.query("SELECT epoch FROM client_sync_status").pop().map(|row| row.columns());
+        state.epoch = epoch.filter(|columns| columns["epoch"] != Value::Null).map(|columns| uuid(&columns, "epoch"));
+        for row in self.query("SELECT * FROM client_audiences") {
             let columns = row.columns();
+            if integer(&columns, "stale") != Some(0) {
+                state.stale.insert(audience(&columns));
+            }
+            if let Value::Bytes(floor) = &columns["floor"] {
+                let floor: ReplayKey = rmp_serde::from_slice(floor).expect("a floor is a position");
+                state.floor = state.floor.max(Some(floor));
+            }
             state.cursors.insert(audience(&columns), Cursor::new(integer(&columns, "cursor").expect("a cursor")));
         }
         for row in self.query("SELECT * FROM action_records") {

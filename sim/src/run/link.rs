@@ -2,12 +2,13 @@
 
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use synchrotron_core::model::AudienceKey;
 use synchrotron_core::engine::SentBatch;
+use synchrotron_core::model::AudienceKey;
 use synchrotron_core::network::memory::MemoryNetwork;
 use synchrotron_core::network::{Ingress, Network, NetworkError};
 use synchrotron_core::wire::{
-    Fault, FaultCode, FetchPage, FetchRequest, Outcome, Session, SessionRequest, UploadBatch,
+    DigestReply, DigestRequest, Fault, FaultCode, FetchPage, FetchRequest, Outcome, Session, SessionRequest,
+    SnapshotChunk, SnapshotRequest, UploadBatch,
 };
 
 /// More live messages than this are not kept for a device that takes none; the oldest are lost.
@@ -27,6 +28,7 @@ pub(crate) struct UnderWay {
     pub(crate) uplinks: Vec<Uplink>,
     pub(crate) outcomes: Vec<(SentBatch, Outcome)>,
     pub(crate) live: Vec<Ingress>,
+    pub(crate) chunks: Vec<SnapshotChunk>,
 }
 
 impl UnderWay {
@@ -35,12 +37,13 @@ impl UnderWay {
         self.pages.clear();
         self.outcomes.clear();
         self.live.clear();
+        self.chunks.clear();
         self.uplinks.iter_mut().for_each(|uplink| uplink.sent = None);
     }
 
     /// Loses one message; says which kind.
     pub(crate) fn lose(&mut self, nth: usize) -> &'static str {
-        let counts = [self.pages.len(), self.uplinks.len(), self.outcomes.len(), self.live.len()];
+        let counts = [self.pages.len(), self.uplinks.len(), self.outcomes.len(), self.live.len(), self.chunks.len()];
         let all: usize = counts.iter().sum();
         if all == 0 {
             return "nothing";
@@ -60,8 +63,13 @@ impl UnderWay {
             self.outcomes.remove(index);
             return "an outcome";
         }
-        self.live.remove(index - counts[2]);
-        "a live message"
+        index -= counts[2];
+        if index < counts[3] {
+            self.live.remove(index);
+            return "a live message";
+        }
+        self.chunks.remove(index - counts[3]);
+        "a chunk"
     }
 }
 
@@ -102,6 +110,15 @@ impl Link {
     pub(crate) fn fetch(&self, request: &FetchRequest) -> Result<FetchPage, NetworkError> {
         self.check()?;
         now(self.network.fetch(request))
+    }
+
+    pub(crate) fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotChunk, NetworkError> {
+        self.check()?;
+        now(self.network.snapshot(request))
+    }
+
+    pub(crate) fn digest(&self, request: &DigestRequest) -> Result<DigestReply, NetworkError> {
+        now(self.network.digest(request))
     }
 
     /// What the server makes of a batch that has reached it; nothing comes of one that a cut line holds back.

@@ -5,6 +5,8 @@ mod home;
 mod link;
 mod rest;
 mod steps;
+mod sync;
+mod upload;
 mod world;
 
 use std::cell::Cell;
@@ -12,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub(crate) use self::device::Device;
 pub(crate) use self::home::{LocalRecord, LocalState};
-pub(crate) use self::world::{ServerLog, World};
+pub(crate) use self::world::{Seen, ServerLog, World};
 use crate::failure::{Failure, FailureKind};
 use crate::fleet::Fleet;
 use crate::plan::Plan;

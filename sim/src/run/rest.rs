@@ -1,6 +1,9 @@
 //! Rest: everything is mended, everybody syncs until nothing moves; then the whole is held to its promises.
 
+use synchrotron_core::wire::DigestRequest;
+
 use super::World;
+use super::device::Did;
 use crate::check::{self, AtRest};
 use crate::failure::{Failure, FailureKind};
 
@@ -67,13 +70,40 @@ impl World<'_> {
         let rows = check::server(&self.server, &self.server_log)?;
         for number in self.living() {
             let fates = self.fates(number)?;
+            self.ask_doctor(number)?;
             let device = &self.devices[number];
-            check::at_rest(device, &self.server, &self.server_log, &fates)?;
+            check::at_rest(device, &self.server, &self.server_log, &fates, self.seen)?;
             check::rules(self.fleet, Some(number), &device.home.rows())?;
         }
         check::rules(self.fleet, None, &rows)?;
         let rest = AtRest { rows: &rows, log: &self.server_log.records };
         check::rest_rules(self.fleet, &rest)
+    }
+
+    /// The doctor is silent, and its digests are the server's.
+    fn ask_doctor(&mut self, number: usize) -> Result<(), Failure> {
+        let fleet = self.fleet;
+        let device = &mut self.devices[number];
+        let fail = |what: String| Err(Failure::new(FailureKind::Doctor, number, what));
+        let report = match device.call(fleet, "check", |_| false, |engine| engine.check())? {
+            Did::Done(report) => report,
+            Did::Refused(error) => return fail(error.to_string()),
+        };
+        if let Some(finding) = report.findings.first() {
+            return fail(finding.to_string());
+        }
+        let audiences = report.digests.keys().cloned().collect();
+        let request = DigestRequest { client_id: device.home.client_id, epoch: self.server.epoch(), audiences };
+        let reply = match device.link.digest(&request) {
+            Ok(reply) => reply,
+            Err(error) => return fail(error.to_string()),
+        };
+        for (audience, digest) in reply.audiences {
+            if report.digests.get(&audience) != Some(&(digest.rows, digest.digest)) {
+                return fail(format!("the digest of {audience} is not the server's"));
+            }
+        }
+        Ok(())
     }
 
     fn fates(&mut self, number: usize) -> Result<check::Fates, Failure> {
@@ -83,8 +113,8 @@ impl World<'_> {
         let mut fates = check::Fates::new();
         for id in ids {
             match device.call(fleet, "fate", |_| false, |engine| engine.fate(id))? {
-                super::device::Did::Done(fate) => fates.insert(id, fate),
-                super::device::Did::Refused(error) => {
+                Did::Done(fate) => fates.insert(id, fate),
+                Did::Refused(error) => {
                     return Err(Failure::new(FailureKind::Alarm, number, format!("fate: {error}")));
                 }
             };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use synchrotron_core::model::{ActionId, Epoch};
-use synchrotron_core::network::memory::MemoryServer;
+use synchrotron_core::network::memory::{MemoryServer, PageBounds};
 use synchrotron_core::wire::LogRecord;
 use uuid::Uuid;
 
@@ -39,6 +39,19 @@ impl ServerLog {
     }
 }
 
+/// What has happened that explains what else would be an alarm.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Seen {
+    /// The server compacted its log.
+    pub(crate) compacted: bool,
+    /// How often the server came back from a backup.
+    pub(crate) restored: u128,
+    /// Somebody left an audience.
+    pub(crate) revoked: bool,
+    /// Somebody dropped all that was pending.
+    pub(crate) resynced: bool,
+}
+
 pub(crate) struct World<'f> {
     pub(crate) fleet: &'f Fleet,
     pub(crate) server: MemoryServer,
@@ -46,6 +59,7 @@ pub(crate) struct World<'f> {
     pub(crate) devices: Vec<Device>,
     pub(crate) server_log: ServerLog,
     pub(crate) server_in_trouble: bool,
+    pub(crate) seen: Seen,
     log: EventLog,
     concrete: Vec<Step>,
 }
@@ -53,6 +67,9 @@ pub(crate) struct World<'f> {
 impl<'f> World<'f> {
     pub(crate) fn new(fleet: &'f Fleet, plan: &Plan) -> Self {
         let server = MemoryServer::new(Epoch::from_uuid(Uuid::from_u128(1)), BEGIN_MS);
+        // Small, so that there is something between two of them.
+        server.set_snapshot_rows_max(2);
+        server.set_page_bounds(PageBounds { records_max: 5, ..PageBounds::default() });
         for member in &fleet.members {
             member.audiences.iter().for_each(|audience| server.allow(&member.user, audience));
         }
@@ -65,6 +82,7 @@ impl<'f> World<'f> {
             devices,
             server_log: ServerLog::default(),
             server_in_trouble: false,
+            seen: Seen::default(),
             log: EventLog::default(),
             concrete: Vec::new(),
         }
@@ -111,7 +129,7 @@ impl<'f> World<'f> {
         if device.is_destroyed {
             return Ok(String::new());
         }
-        let rows = check::device(device, &self.server_log)?;
+        let rows = check::device(device, &self.server, &self.server_log)?;
         Ok(format!("; d{number} shows {}", fingerprint(&rows)))
     }
 
