@@ -49,32 +49,58 @@ fn quick(name: &str, seeds: u64) {
 
 #[test]
 fn calm_fleets_converge() {
-    quick("calm", 8);
+    quick("calm", 6);
 }
 
 #[test]
 fn chaotic_fleets_converge() {
-    quick("chaos", 8);
+    quick("chaos", 6);
 }
 
 #[test]
 fn live_slices_converge() {
-    quick("slices", 6);
+    quick("slices", 4);
 }
 
 #[test]
 fn crashing_fleets_converge() {
-    quick("crashes", 8);
+    quick("crashes", 6);
 }
 
 #[test]
 fn clocks_that_jump_converge() {
-    quick("clocks", 6);
+    quick("clocks", 4);
+}
+
+#[test]
+fn memberships_come_and_go() {
+    quick("membership", 6);
+}
+
+#[test]
+fn fleets_recover() {
+    quick("recovery", 5);
+    quick("epochs", 4);
+}
+
+#[test]
+fn everything_at_once_converges() {
+    quick("everything", 4);
 }
 
 #[test]
 fn booking_rules_hold() {
-    quick("bookings", 10);
-    quick("bookings_chaos", 8);
-    quick("bookings_crashes", 6);
+    quick("bookings", 5);
+    quick("bookings_chaos", 4);
+}
+
+#[test]
+fn booking_rules_hold_after_crashes_and_recovery() {
+    quick("bookings_crashes", 4);
+    quick("bookings_recovery", 4);
+}
+
+#[test]
+fn constraints_and_cascades_converge() {
+    quick("family", 4);
 }

@@ -3,7 +3,9 @@
 use uuid::Uuid;
 
 use crate::action::ActionError;
-use crate::model::{ActionId, ActionRecord, ClientId, Effect, Hlc, Patch, RecordBody, ReplayKey, UserId};
+use crate::model::{
+    ActionId, ActionRecord, ClientId, Effect, Hlc, Patch, RecordBody, ReplayKey, ServerIngestId, UserId,
+};
 use crate::patch::{Amendment, NetEffects};
 use crate::store::StoredRecord;
 
@@ -20,11 +22,13 @@ pub(super) struct Maker {
     pub(super) clock: Hlc,
 }
 
-/// The correction that gives the action at `amends` these effects. Its id derives from that content, so equal
-/// corrections of several replicas are one record.
+/// The correction that gives the action at `amends` these effects. Its id derives from that content and from the amendment
+/// that it overrules: equal corrections of several replicas are one record, and one that brings an earlier effect back is
+/// another record than the one that had it first.
 pub(super) fn correction(
     amends: ReplayKey,
     effects: NetEffects,
+    overrules: Option<ServerIngestId>,
     failure: Option<&ActionError>,
     maker: Maker,
 ) -> Amended {
@@ -39,7 +43,10 @@ pub(super) fn correction(
             effect: net.effect,
         })
         .collect();
-    let content = rmp_serde::to_vec_named(&rows).expect("BUG: patches always have a MessagePack form");
+    let mut content = rmp_serde::to_vec_named(&rows).expect("BUG: patches always have a MessagePack form");
+    if let Some(number) = overrules {
+        content.extend(number.get().to_be_bytes());
+    }
     let record = ActionRecord {
         id: ActionId::from_uuid(Uuid::new_v5(amends.action_id.as_uuid(), &content)),
         clock: maker.clock,

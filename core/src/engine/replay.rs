@@ -6,7 +6,7 @@ use super::amend::{self, Amended};
 use super::integrate::newest_of;
 use super::{Committed, fate};
 use crate::action::{ActionError, Context, Executing, Registry, Tables};
-use crate::model::{AudienceKey, ClientId, Effect, Patch, RecordBody, ReplayKey};
+use crate::model::{AudienceKey, ClientId, Effect, Patch, RecordBody, ReplayKey, ServerIngestId};
 use crate::patch::{Amendment, NetEffects, effective_patch, net_effects};
 use crate::store::{Fate, Logged, QuarantineKind, StoreError, StoreTxn, StoredRecord, UNSENT};
 
@@ -227,7 +227,8 @@ impl<'a> Replay<'a> {
         }
         let user_id = self.txn.user_id()?.expect("BUG: history is somebody's");
         let maker = amend::Maker { client_id: self.client_id, user_id, clock: self.txn.clock()?.tick(0) };
-        let amended = amend::correction(action.record.position(), effects, ran.failure.as_ref(), maker);
+        let overrules = accepted.newest_amendment_of(&effects);
+        let amended = amend::correction(action.record.position(), effects, overrules, ran.failure.as_ref(), maker);
         Ok(if self.txn.is_refused(amended.record.record.id)? { None } else { Some(amended) })
     }
 
@@ -296,6 +297,12 @@ impl<'l> Accepted<'l> {
         let mut net = net_effects(&self.effective);
         net.retain(|_, net| net.effect != Effect::Nothing);
         net
+    }
+
+    /// The newest amendment of any of these rows.
+    fn newest_amendment_of(&self, rows: &NetEffects) -> Option<ServerIngestId> {
+        let known = self.amendments.iter().filter(|amendment| rows.contains_key(&amendment.patch.row_key()));
+        known.filter_map(|amendment| amendment.server_ingest_id).max()
     }
 
     /// The words of the newest correction that has any.

@@ -66,7 +66,7 @@ impl<S: Store> Engine<S> {
     pub fn take_chunk(&mut self, chunk: &SnapshotChunk) -> Result<Progress, EngineError> {
         let txn = self.store.begin()?;
         let staged = txn.staged()?;
-        let wanted = chunk.header.is_some() || staged.as_ref().is_some_and(|staged| staged.next == chunk.position);
+        let wanted = begins(&*txn, chunk)? || staged.as_ref().is_some_and(|staged| staged.next == chunk.position);
         if !wanted {
             return Ok(staged.map_or(Progress::Loading { rows_done: 0, rows_total: 0 }, |staged| loading(&staged)));
         }
@@ -91,6 +91,14 @@ impl<S: Store> Engine<S> {
         txn.drop_staged()?;
         Ok(txn.commit()?)
     }
+}
+
+/// Whether this is the first chunk of a snapshot that is waited for: a doubled one must not bring older rows back.
+fn begins(txn: &dyn StoreTxn, chunk: &SnapshotChunk) -> Result<bool, StoreError> {
+    let Some(header) = &chunk.header else { return Ok(false) };
+    let stale: BTreeSet<AudienceKey> =
+        txn.audiences()?.into_iter().filter(|(_, state)| state.stale).map(|(audience, _)| audience).collect();
+    Ok(header.audiences.is_empty() || header.audiences.iter().any(|audience| stale.contains(&audience.audience_key)))
 }
 
 fn loading(staged: &Staged) -> Progress {

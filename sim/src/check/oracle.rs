@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use synchrotron_core::model::{AudienceKey, Columns, Effect, Patch, RecordBody, ReplayKey, RowKey};
+use synchrotron_core::model::{Columns, Effect, Patch, RecordBody, ReplayKey, RowKey};
 use synchrotron_core::network::memory::MemoryRow;
 use synchrotron_core::wire::LogRecord;
 
@@ -28,9 +28,9 @@ pub(crate) struct History<'a> {
 
 impl<'a> History<'a> {
     /// Adds those rows of an accepted record that `has` says are had.
-    pub(crate) fn add(&mut self, logged: &'a LogRecord, has: impl Fn(&AudienceKey) -> bool) {
+    pub(crate) fn add(&mut self, logged: &'a LogRecord, has: impl Fn(&Patch) -> bool) {
         let number = logged.record.server_ingest_id.map_or(0, |number| number.get());
-        let rows = logged.rows.iter().filter(|row| has(&row.audience_key));
+        let rows = logged.rows.iter().filter(|row| has(row));
         let is_action = matches!(logged.record.body, RecordBody::Action { .. });
         self.add_rows(logged.record.position(), is_action, number, rows);
     }

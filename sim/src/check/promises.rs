@@ -40,11 +40,13 @@ pub(crate) fn history<'a>(device: &Device, state: &'a LocalState, log: &'a Serve
     let mut history = History::default();
     for logged in &log.records {
         let Some(number) = logged.record.server_ingest_id else { continue };
-        let own = state
-            .records
-            .get(&logged.record.id)
-            .is_some_and(|local| device.home.client_ids.contains(&local.author) && local.number.is_some());
-        history.add(logged, |audience| state.cursors.get(audience).is_some_and(|cursor| own || cursor.covers(number)));
+        // An own record is here before the cursor says so, unless a snapshot has taken it away again.
+        let own = state.records.get(&logged.record.id).filter(|local| local.number.is_some());
+        let own = own.filter(|local| device.home.client_ids.contains(&local.author));
+        history.add(logged, |row| {
+            let here = own.is_some_and(|local| local.rows.iter().any(|have| have.sequence == row.sequence));
+            state.cursors.get(&row.audience_key).is_some_and(|cursor| here || cursor.covers(number))
+        });
     }
     for unsent in state.records.values().filter(|record| record.number.is_none()) {
         history.add_unsent(unsent);

@@ -1,5 +1,6 @@
 //! What holds when everything is mended and nothing moves any more.
 
+use synchrotron_core::model::Patch;
 use synchrotron_core::network::memory::MemoryServer;
 use synchrotron_core::patch::net_effects;
 use synchrotron_core::store::Fate;
@@ -51,8 +52,10 @@ pub(crate) fn at_rest(
         let what = format!("{} is still not uploaded", unsent.id);
         return Err(Failure::new(FailureKind::FixedPoint, device.number, what));
     }
+    // What the user does not see of an action does not change its fate here.
     let mut history = History::default();
-    log.records.iter().for_each(|logged| history.add(logged, |_| true));
+    let seen_here = |row: &Patch| state.cursors.contains_key(&row.audience_key);
+    log.records.iter().for_each(|logged| history.add(logged, seen_here));
     for (id, fate) in fates {
         let quarantined = state.quarantined.contains_key(id);
         let logged = log.records.iter().find(|logged| logged.record.id == *id);

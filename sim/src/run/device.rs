@@ -49,6 +49,8 @@ pub(crate) struct Device {
     pub(crate) link: Link,
     /// A fault that kills the process when it strikes.
     pub(crate) fault_kills: bool,
+    /// Through which commit it was held to its promises, and what it showed.
+    pub(crate) checked: (i64, String),
     engine: Option<DeviceEngine>,
     made: u128,
 }
@@ -68,6 +70,7 @@ impl Device {
             home,
             link: Link::new(server.connect(member.user.clone())),
             fault_kills: false,
+            checked: (-1, String::new()),
             engine: Some(engine),
             made: 0,
         }

@@ -110,6 +110,12 @@ impl Home {
         ClientId::from_uuid(uuid(&status.columns(), "client_id"))
     }
 
+    /// Moves with every commit to the file.
+    pub(crate) fn commits(&self) -> i64 {
+        let version = self.query("SELECT data_version FROM pragma_data_version").pop().expect("one row");
+        integer(&version.columns(), "data_version").expect("a count")
+    }
+
     /// The app's rows.
     pub(crate) fn rows(&self) -> Rows {
         self.rows_by(&|sql| self.query(sql))

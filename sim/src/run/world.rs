@@ -124,13 +124,17 @@ impl<'f> World<'f> {
     }
 
     /// Holds a device to its promises; says what it shows.
-    pub(crate) fn check_device(&self, number: usize) -> Result<String, Failure> {
-        let device = &self.devices[number];
+    pub(crate) fn check_device(&mut self, number: usize) -> Result<String, Failure> {
+        let device = &mut self.devices[number];
         if device.is_destroyed {
             return Ok(String::new());
         }
-        let rows = check::device(device, &self.server, &self.server_log)?;
-        Ok(format!("; d{number} shows {}", fingerprint(&rows)))
+        let commits = device.home.commits();
+        if device.checked.0 != commits {
+            let rows = check::device(device, &self.server, &self.server_log)?;
+            device.checked = (commits, fingerprint(&rows));
+        }
+        Ok(format!("; d{number} shows {}", device.checked.1))
     }
 
     pub(crate) fn note(&mut self, what: &str) {
