@@ -98,7 +98,7 @@ fn begins(txn: &dyn StoreTxn, chunk: &SnapshotChunk) -> Result<bool, StoreError>
     let Some(header) = &chunk.header else { return Ok(false) };
     let stale: BTreeSet<AudienceKey> =
         txn.audiences()?.into_iter().filter(|(_, state)| state.stale).map(|(audience, _)| audience).collect();
-    Ok(header.audiences.is_empty() || header.audiences.iter().any(|audience| stale.contains(&audience.audience_key)))
+    Ok(header.audiences.iter().all(|audience| stale.contains(&audience.audience_key)))
 }
 
 fn loading(staged: &Staged) -> Progress {
