@@ -31,6 +31,7 @@ impl<S: Store> Engine<S> {
         }
         let off = session.server_time_ms - now_ms;
         txn.put_clock_offset_ms(if off.abs() < CLOCK_OFF_MS { 0 } else { off })?;
+        let first = txn.epoch()?.is_none();
         let another = txn.epoch()?.is_some_and(|epoch| epoch != session.epoch);
         if another {
             // The server may have lost what it had accepted: whatever of ours it does not know goes there again.
@@ -47,7 +48,8 @@ impl<S: Store> Engine<S> {
             txn.put_audience(&head.audience_key, &standing(head, state, another, damaged))?;
         }
         let lost: Vec<AudienceKey> = known.into_keys().collect();
-        let committed = if lost.is_empty() {
+        // Before the first session nobody knew which audiences are the user's: what is pending runs again, and says.
+        let committed = if lost.is_empty() && !first {
             Committed::default()
         } else {
             txn.next_generation()?;
