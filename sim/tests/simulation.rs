@@ -92,7 +92,8 @@ fn everything_at_once_converges() {
 
 #[test]
 fn booking_rules_hold() {
-    quick("bookings", 5);
+    quick("bookings", 4);
+    quick("bookings_versions", 3);
     quick("bookings_chaos", 4);
 }
 

@@ -10,7 +10,7 @@ use synchrotron_core::model::RecordBody;
 use synchrotron_core::params;
 
 use crate::check::AtRest;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, FleetBuilder};
 use crate::intent::Intent;
 use crate::plan::Mix;
 use crate::rows::{Rows, View};
@@ -50,6 +50,12 @@ enum Change {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Booking {
+    change: Change,
+}
+
+/// The same, in an action that only newer versions of the app know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct NewBooking {
     change: Change,
 }
 
@@ -94,6 +100,15 @@ impl Action for Booking {
                 receive(ctx, to, *amount)
             }
         }
+    }
+}
+
+impl Action for NewBooking {
+    const TAG: &'static str = "booking_v2";
+    type Output = ();
+
+    fn run(&self, ctx: &mut Context<'_>) -> Result<(), ActionError> {
+        Booking { change: self.change.clone() }.run(ctx)
     }
 }
 
@@ -198,7 +213,21 @@ fn draw(random: &mut StdRng, view: &View<'_>) -> Option<Intent> {
     Some(Intent::of(&Booking { change }))
 }
 
+/// Old versions of the app among new ones.
+pub(super) fn versions(name: &str, mix: Mix) -> Fleet {
+    let draw = |random: &mut StdRng, view: &View<'_>| {
+        let intent = draw(random, view)?;
+        let tag = if random.random_bool(0.3) { NewBooking::TAG.to_owned() } else { intent.tag };
+        Some(Intent { tag, args: intent.args })
+    };
+    theatre(name, mix).action_since::<NewBooking>(2).workload(draw).build()
+}
+
 pub(super) fn fleet(name: &str, mix: Mix) -> Fleet {
+    theatre(name, mix).workload(draw).build()
+}
+
+fn theatre(name: &str, mix: Mix) -> FleetBuilder {
     Fleet::builder(name)
         .schema(SCHEMA)
         .table(Table::new("bookings").identity(["seat"]))
@@ -208,10 +237,8 @@ pub(super) fn fleet(name: &str, mix: Mix) -> Fleet {
         .member("ben", ["P"])
         .member("cat", ["P", "c"])
         .member("dan", ["P"])
-        .workload(draw)
         .rule("no seat twice", no_seat_twice)
         .rule("no debts", no_debts)
         .at_rest("as if all had run in order", as_if_in_order)
         .mix(mix)
-        .build()
 }

@@ -30,13 +30,14 @@ pub fn by_name(name: &str) -> Option<Fleet> {
             Mix { member: 4, recover: 4, restore: 1, crash: 8, disk: 2, destroy: 1, skew_max_ms: 5_000_000, ..mix },
         ),
         "bookings_recovery" => bookings::fleet(name, Mix { recover: 8, ..mix }),
+        "bookings_versions" => bookings::versions(name, Mix { upgrade: 2, ..calm }),
         "family" => family::fleet(name, mix),
         _ => return None,
     })
 }
 
 /// The names of all fleets.
-pub const NAMES: [&str; 15] = [
+pub const NAMES: [&str; 16] = [
     "calm",
     "chaos",
     "slices",
@@ -51,6 +52,7 @@ pub const NAMES: [&str; 15] = [
     "epochs",
     "everything",
     "bookings_recovery",
+    "bookings_versions",
     "family",
 ];
 
