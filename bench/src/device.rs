@@ -12,6 +12,9 @@ use synchrotron_core::wire::{AudienceHead, FetchPage, Session};
 use crate::app::{self, AddNote, Kind, RenameNote, Step};
 use crate::error::BenchError;
 
+/// As many as the driver integrates in one step while something is pending.
+const PAGES_TOGETHER: usize = 16;
+
 /// The engine of one device.
 #[derive(Debug)]
 pub(crate) struct Device {
@@ -61,10 +64,12 @@ impl Device {
         Ok(())
     }
 
-    /// Takes fetched pages, one after the other.
+    /// Takes fetched pages as the driver does: one after the other if nothing is pending, otherwise many together.
     pub(crate) fn integrate(&mut self, pages: impl IntoIterator<Item = FetchPage>) -> Result<(), BenchError> {
-        for page in pages {
-            self.engine.integrate_page(page)?;
+        let mut pages = pages.into_iter().peekable();
+        while pages.peek().is_some() {
+            let together = if self.engine.pending_count()? == 0 { 1 } else { PAGES_TOGETHER };
+            self.engine.integrate_pages(pages.by_ref().take(together).collect())?;
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! Reconcile: a device that was offline meets what others did meanwhile.
 //!
 //! Pending and remote actions rename the same notes, their clocks evenly mixed. The remote ones come in pages as the server
-//! makes them, so the engine takes back and runs again, page after page, what lies after the page's first action. The floor
-//! takes everything back once and merges both lists, in one transaction. Targets: flat in history (within 1.2 times the
+//! makes them; the driver integrates up to 16 in one step, and each step takes back and runs again what lies after its first
+//! action. The floor takes everything back once and merges both lists, in one transaction. Targets: flat in history (within 1.2 times the
 //! figure without); 1,000 pending against 10,000 remote in under a second.
 
 use synchrotron_core::model::Cursor;

@@ -18,10 +18,26 @@ use super::leadership::Leadership;
 use super::shared::Shared;
 use super::{Progress, Status, SyncError};
 use crate::engine::{self, Concluded, Engine, EngineError, Received, SentBatch};
-use crate::model::{ActionId, AudienceKey, BatchId};
+use crate::model::{ActionId, AudienceKey, BatchId, Cursors};
 use crate::network::{Network, NetworkError};
 use crate::store::SqliteStore;
-use crate::wire::{Fault, FaultCode, Outcome, Session, SessionRequest, Slice, SnapshotChunk};
+use crate::wire::{Fault, FaultCode, FetchPage, Outcome, Session, SessionRequest, Slice, SnapshotChunk};
+
+/// So many pages are integrated in one step at most. The server bounds the bytes of each: this bounds what is in memory.
+const PAGES_TOGETHER_MAX: usize = 16;
+/// A step of this many records is not made larger: the app's own actions wait for its end.
+const RECORDS_TOGETHER_MAX: usize = 10_000;
+
+/// Why fetching stopped.
+enum Ended {
+    /// The step is large enough.
+    Full,
+    /// Nothing more follows.
+    AtHead,
+    /// The user's audiences are others now.
+    OtherAudiences,
+    Failed(SyncError),
+}
 
 /// One driver's way to the server, and to the engine.
 pub(super) struct Exchange {
@@ -65,27 +81,65 @@ impl Exchange {
     /// Fetches and integrates until nothing more follows; false if the user's audiences are others than `audiences`.
     pub(super) async fn fetch(&self, audiences: &BTreeSet<AudienceKey>) -> Result<bool, SyncError> {
         loop {
-            let request = self.step(|engine| engine.fetch_request()).await?;
-            let page = self.network.fetch(&request).await?;
-            if page.more && page.cursors == request.cursors {
-                return Err(SyncError::NoProgress);
+            let (pages, ended) = self.gather(audiences).await?;
+            // What came before an error is progress that the next try need not make again.
+            if !pages.is_empty() {
+                let shared = Arc::clone(&self.shared);
+                self.step(move |engine| {
+                    shared.publish(engine.integrate_pages(pages)?);
+                    Ok(())
+                })
+                .await?;
+            }
+            match ended {
+                Ended::Full => {}
+                Ended::OtherAudiences => return Ok(false),
+                Ended::Failed(error) => return Err(error),
+                // What fell beneath a floor comes by a snapshot, and what came after that by another page.
+                Ended::AtHead => {
+                    if !self.bootstrap().await? {
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Fetches the pages that are to be integrated in one step, and tells why no further one is among them.
+    ///
+    /// While something is pending, each step takes it back and runs it again, so many pages make one step. Otherwise each
+    /// page is a step, and the app's own actions wait for no more than that.
+    async fn gather(&self, audiences: &BTreeSet<AudienceKey>) -> Result<(Vec<FetchPage>, Ended), SyncError> {
+        let (mut request, pending) = self.step(|engine| Ok((engine.fetch_request()?, engine.pending_count()?))).await?;
+        let pages_max = if pending == 0 { 1 } else { PAGES_TOGETHER_MAX };
+        let mut pages = Vec::new();
+        let mut records = 0;
+        let ended = loop {
+            let page = match self.network.fetch(&request).await {
+                Ok(page) => page,
+                Err(error) => break Ended::Failed(error.into()),
+            };
+            if page.epoch != request.epoch {
+                let changed = EngineError::EpochChanged { expected: request.epoch, actual: page.epoch };
+                break Ended::Failed(changed.into());
             }
             let more = page.more;
             let same = page.cursors.keys().eq(audiences.iter());
-            let shared = Arc::clone(&self.shared);
-            self.step(move |engine| {
-                shared.publish(engine.integrate_page(page)?);
-                Ok(())
-            })
-            .await?;
+            let moved = advance(&mut request.cursors, &page.cursors);
+            if more && !moved {
+                break Ended::Failed(SyncError::NoProgress);
+            }
+            records += page.records.len();
+            pages.push(page);
             if !same {
-                return Ok(false);
+                break Ended::OtherAudiences;
+            } else if !more {
+                break Ended::AtHead;
+            } else if pages.len() >= pages_max || records >= RECORDS_TOGETHER_MAX {
+                break Ended::Full;
             }
-            // What fell beneath a floor comes by a snapshot, and what came after that by another page.
-            if !more && !self.bootstrap().await? {
-                return Ok(true);
-            }
-        }
+        };
+        Ok((pages, ended))
     }
 
     /// Takes snapshots until no audience waits for one; false if none did.
@@ -182,4 +236,15 @@ impl Exchange {
     ) -> Result<T, SyncError> {
         self.shared.blocking(move |engine| step(engine).map_err(SyncError::from)).await
     }
+}
+
+/// Moves cursors to where a page leads; whether it leads on.
+fn advance(cursors: &mut Cursors, reached: &Cursors) -> bool {
+    let mut moved = false;
+    for (audience, reached) in reached {
+        let cursor = cursors.entry(audience.clone()).or_default();
+        moved |= *reached > *cursor;
+        *cursor = (*cursor).max(*reached);
+    }
+    moved
 }

@@ -3,6 +3,9 @@
 //! Place in the journey: after the network, before [`super::integrate`]. Slices may be missing, doubled or out of order;
 //! a slice is taken when it continues its audience, and an action when all its slices that belong here are here.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use super::integrate::Arrivals;
 use super::session::mark_stale;
 use super::{Committed, Engine, EngineError, doctor};
@@ -76,11 +79,19 @@ impl<S: Store> Engine<S> {
     /// # Errors
     /// [`EngineError::EpochChanged`] if it is of another history.
     pub fn integrate_page(&mut self, page: FetchPage) -> Result<Committed, EngineError> {
-        let epoch = self.read(|txn| Ok(txn.epoch()?))?.ok_or(EngineError::NoSession)?;
-        if epoch != page.epoch {
-            return Err(EngineError::EpochChanged { expected: epoch, actual: page.epoch });
+        self.integrate_pages(vec![page])
+    }
+
+    /// Takes pages that follow each other in one step: what is pending after their start runs again once, not once a page.
+    ///
+    /// # Errors
+    /// [`EngineError::EpochChanged`] if one of them is of another history; none is taken then.
+    pub fn integrate_pages(&mut self, pages: Vec<FetchPage>) -> Result<Committed, EngineError> {
+        let expected = self.read(|txn| Ok(txn.epoch()?))?.ok_or(EngineError::NoSession)?;
+        if let Some(page) = pages.iter().find(|page| page.epoch != expected) {
+            return Err(EngineError::EpochChanged { expected, actual: page.epoch });
         }
-        self.integrate(Arrivals { records: page.records, cursors: page.cursors })
+        self.integrate(Arrivals::from_pages(pages))
     }
 
     /// Through where an audience is here, waiting slices included.
@@ -113,20 +124,38 @@ fn holds(slice: &Slice, action: ActionId) -> bool {
 impl Arrivals {
     /// Puts the slices of each action together again.
     fn from_slices(slices: Vec<Slice>) -> Self {
+        let cursors = |slice: &Slice| Cursors::from([(slice.audience_key.clone(), slice.through)]);
+        Self::gathered(slices.into_iter().map(|slice| (cursors(&slice), slice.records)))
+    }
+
+    /// Pages in the order in which they were asked for.
+    fn from_pages(pages: Vec<FetchPage>) -> Self {
+        Self::gathered(pages.into_iter().map(|page| (page.cursors, page.records)))
+    }
+
+    /// A record that comes in several parts, or more than once, is one record.
+    fn gathered(parts: impl Iterator<Item = (Cursors, Vec<LogRecord>)>) -> Self {
         let mut arrivals = Self { records: Vec::new(), cursors: Cursors::new() };
-        for slice in slices {
-            let cursor = arrivals.cursors.entry(slice.audience_key).or_default();
-            *cursor = slice.through.max(*cursor);
-            for record in slice.records {
-                match arrivals.records.iter_mut().find(|known| known.record.id == record.record.id) {
-                    Some(known) => known.rows.extend(record.rows),
-                    None => arrivals.records.push(record),
+        let mut places: BTreeMap<ActionId, usize> = BTreeMap::new();
+        for (cursors, records) in parts {
+            for (audience, through) in cursors {
+                let cursor = arrivals.cursors.entry(audience).or_default();
+                *cursor = through.max(*cursor);
+            }
+            for record in records {
+                match places.entry(record.record.id) {
+                    Entry::Occupied(place) => {
+                        let known = &mut arrivals.records[*place.get()].rows;
+                        known.extend(record.rows);
+                        known.sort_by_key(|row| row.sequence);
+                        known.dedup_by_key(|row| row.sequence);
+                    }
+                    Entry::Vacant(place) => {
+                        place.insert(arrivals.records.len());
+                        arrivals.records.push(record);
+                    }
                 }
             }
-        }
-        for record in &mut arrivals.records {
-            record.rows.sort_by_key(|row| row.sequence);
-            record.rows.dedup_by_key(|row| row.sequence);
         }
         arrivals
     }

@@ -5,7 +5,7 @@
 //!
 //! The journey of an action: [`execute`](Engine::execute) → [`next_batch`](Engine::next_batch) → the server →
 //! [`conclude`](Engine::conclude) on this device, [`receive`](Engine::receive) or
-//! [`integrate_page`](Engine::integrate_page) on the others. Beside it: [`begin_session`](Engine::begin_session),
+//! [`integrate_pages`](Engine::integrate_pages) on the others. Beside it: [`begin_session`](Engine::begin_session),
 //! [snapshots](Engine::snapshot_request), [recovery](Engine::rebase), the [doctor](Engine::check), quarantine and fates.
 //!
 //! # Invariants

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::support::{Device, NOW, RunSql, sql};
 
-fn audience(key: &str) -> AudienceKey {
+pub(crate) fn audience(key: &str) -> AudienceKey {
     AudienceKey::new(key).expect("ok")
 }
 
@@ -19,7 +19,7 @@ fn epoch() -> Epoch {
 }
 
 /// What an action of another device did to one row of `lists`.
-fn set_name(sequence: u32, row: &str, name: &str, insert: bool) -> Patch {
+pub(crate) fn set_name(sequence: u32, row: &str, name: &str, insert: bool) -> Patch {
     let columns = Columns::from([("name".to_owned(), Value::from(name))]);
     Patch {
         sequence,
@@ -31,7 +31,7 @@ fn set_name(sequence: u32, row: &str, name: &str, insert: bool) -> Patch {
 }
 
 /// A record of another device: `number` is its arrival, `at_ms` its clock.
-fn remote(number: i64, at_ms: i64, action: &RunSql, rows: Vec<Patch>) -> LogRecord {
+pub(crate) fn remote(number: i64, at_ms: i64, action: &RunSql, rows: Vec<Patch>) -> LogRecord {
     let id = ActionId::from_uuid(Uuid::from_u128(0xf000 + u128::from(number.cast_unsigned())));
     let args = ActionArgs::from_encoded(rmp_serde::to_vec_named(action).expect("encodes")).expect("a map");
     LogRecord {
@@ -49,17 +49,17 @@ fn remote(number: i64, at_ms: i64, action: &RunSql, rows: Vec<Patch>) -> LogReco
     }
 }
 
-fn insert(number: i64, at_ms: i64, row: &str, name: &str) -> LogRecord {
+pub(crate) fn insert(number: i64, at_ms: i64, row: &str, name: &str) -> LogRecord {
     let statement = format!("INSERT INTO lists (id, name, audience_key) VALUES ('{row}', '{name}', 'p')");
     remote(number, at_ms, &sql(&[&statement]), vec![set_name(0, row, name, true)])
 }
 
-fn update(number: i64, at_ms: i64, row: &str, name: &str) -> LogRecord {
+pub(crate) fn update(number: i64, at_ms: i64, row: &str, name: &str) -> LogRecord {
     let statement = format!("UPDATE lists SET name = '{name}' WHERE id = '{row}'");
     remote(number, at_ms, &sql(&[&statement]), vec![set_name(0, row, name, false)])
 }
 
-fn page(through: i64, records: Vec<LogRecord>) -> FetchPage {
+pub(crate) fn page(through: i64, records: Vec<LogRecord>) -> FetchPage {
     let cursors = Cursors::from([(audience("p"), Cursor::new(through))]);
     FetchPage { epoch: epoch(), records, cursors, more: false }
 }
@@ -70,13 +70,13 @@ fn slice(key: &str, prev: i64, through: i64, records: Vec<LogRecord>) -> Slice {
 }
 
 /// A device with a session, in the audiences `p` and `user:alice`.
-fn device() -> Device {
+pub(crate) fn device() -> Device {
     let mut device = Device::new();
     device.begin_session();
     device
 }
 
-fn cursor(device: &mut Device, key: &str) -> i64 {
+pub(crate) fn cursor(device: &mut Device, key: &str) -> i64 {
     device.engine.cursors().expect("reads")[&audience(key)].get()
 }
 

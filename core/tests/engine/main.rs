@@ -10,6 +10,7 @@ mod execution_items;
 mod guard;
 mod identity_items;
 mod integrate;
+mod pages;
 mod purity;
 mod recovery;
 mod support;

@@ -4,6 +4,7 @@
 mod bridge;
 mod driver;
 mod live;
+mod pages;
 mod processes;
 mod readers;
 mod recovery;

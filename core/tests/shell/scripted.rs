@@ -41,6 +41,8 @@ pub(crate) enum Fault {
     Panic,
     /// The stream closes as soon as it is read.
     Close,
+    /// It fails from this call on, the first being 1.
+    FailFrom(usize),
 }
 
 #[derive(Debug)]
@@ -94,8 +96,12 @@ impl Scripted {
         self.pushed.lock().expect("no panic").extend(ingress);
     }
 
-    async fn meet<T>(&self, call: Call, answer: impl Future<Output = T>) -> T {
-        self.calls[call as usize].fetch_add(1, Ordering::SeqCst);
+    async fn meet<T>(
+        &self,
+        call: Call,
+        answer: impl Future<Output = Result<T, NetworkError>>,
+    ) -> Result<T, NetworkError> {
+        let number = self.calls[call as usize].fetch_add(1, Ordering::SeqCst) + 1;
         self.called.send_modify(|calls| *calls += 1);
         let fault = self.faults.lock().expect("no panic").get(&call).copied();
         match fault {
@@ -105,7 +111,10 @@ impl Scripted {
                 pending().await
             }
             Some(Fault::Panic) => panic!("the test made {call:?} panic"),
-            Some(Fault::Close) | None => answer.await,
+            Some(Fault::FailFrom(first)) if number >= first => {
+                Err(NetworkError::Unavailable { carrier: Carrier::Memory, detail: "the test cut it".to_owned() })
+            }
+            Some(Fault::Close | Fault::FailFrom(_)) | None => answer.await,
         }
     }
 }
@@ -144,7 +153,9 @@ impl Network for Scripted {
         Ok(Some(match (fault, live) {
             (Some(Fault::Close), _) => stream::empty().boxed(),
             (Some(Fault::Panic), _) => stream::poll_fn(|_| panic!("the test made the stream panic")).boxed(),
-            (Some(Fault::Stop | Fault::StopAfter), _) | (None, None) => pushed.chain(stream::pending()).boxed(),
+            (Some(Fault::Stop | Fault::StopAfter | Fault::FailFrom(_)), _) | (None, None) => {
+                pushed.chain(stream::pending()).boxed()
+            }
             (None, Some(live)) => pushed.chain(live).boxed(),
         }))
     }
