@@ -13,8 +13,8 @@ use super::slot::DriverSlot;
 use super::{Client, OpenError, elsewhere};
 use crate::action::{Action, Registry, RegistryError, Table};
 use crate::engine::{Engine, Limits};
-use crate::model::{ClientId, TableName, UserId};
-use crate::store::{Durability, SqliteSettings, SqliteStore, StatusStore, Store, StoreTxn};
+use crate::model::{TableName, UserId};
+use crate::store::{Durability, SqliteSettings, SqliteStore, StatusStore, Store};
 
 /// How often the driver looks by itself, and how long it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl ClientBuilder {
         Self { database: Some(path.into()), ..self }
     }
 
-    /// The signed-in user. A database belongs to one user for good.
+    /// The signed-in user. A database belongs to one user, until it is signed out.
     #[must_use]
     pub fn user(self, user: impl Into<String>) -> Self {
         Self { user: Some(user.into()), ..self }
@@ -176,10 +176,7 @@ impl ClientBuilder {
             durability: self.durability,
             busy_timeout: Duration::from_secs(5),
         })?;
-        let (owner, mut client_id) = owner(&*store.begin()?)?;
-        if let Some(expected) = owner.filter(|owner| *owner != user_id) {
-            return Err(OpenError::ForeignUser { expected, actual: user_id });
-        }
+        let mut client_id = StatusStore::client_id(&*store.begin()?)?;
         let tables: Result<_, _> = self.tables.iter().map(|table| TableName::new(table.name())).collect();
         let mut engine = Engine::new(store, registry, &self.tables, self.limits);
         engine.check_purity(self.check_purity);
@@ -191,8 +188,4 @@ impl ClientBuilder {
         engine.refit()?;
         Ok(Shared::new(Opened { engine, path, client_id, user_id, tables: tables?, timing: self.timing })?)
     }
-}
-
-fn owner(txn: &dyn StoreTxn) -> Result<(Option<UserId>, ClientId), OpenError> {
-    Ok((StatusStore::user_id(txn)?, StatusStore::client_id(txn)?))
 }

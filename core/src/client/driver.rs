@@ -28,9 +28,10 @@ use super::leadership::Leadership;
 use super::shared::Shared;
 use super::slot::SyncRequest;
 use super::{Connection, FailedPass, SyncError};
-use crate::engine::Received;
+use crate::engine::{EngineError, Received};
 use crate::model::AudienceKey;
 use crate::network::{Carrier, Ingress, Network, NetworkError};
+use crate::store::StoreError;
 
 /// How soon a change of carrier is noticed. Looking costs no message.
 const CARRIER_LOOK: Duration = Duration::from_millis(250);
@@ -65,13 +66,23 @@ pub(super) async fn run(
         let ended = AssertUnwindSafe(driver.session()).catch_unwind().await;
         if let Err(error) = ended.unwrap_or(Err(SyncError::Interrupted { panicked: true })) {
             tracing::debug!(error = %error, "sync pass failed");
+            let signed_out = is_signed_out(&error);
             driver.fail(error);
+            if signed_out {
+                // This client has no work any more, and the next user's may lead.
+                return;
+            }
         }
         if driver.online_since.is_some_and(|since| since.elapsed() >= SOUND_AFTER) {
             backoff.reset();
         }
         driver.pause(backoff.next()).await;
     }
+}
+
+/// Whether this database is another user's by now, or nobody's.
+fn is_signed_out(error: &SyncError) -> bool {
+    matches!(error, SyncError::Engine(EngineError::SignedOut | EngineError::Store(StoreError::ForeignUser { .. })))
 }
 
 /// Gives the lead up when the driver's task ends.
@@ -124,13 +135,17 @@ impl Driver {
         exchange.bootstrap().await?;
         let mut carrier = exchange.network.carrier();
         let mut ingress = self.subscribe(&audiences).await?;
-        let mut look_at = None;
+        // Nothing but a look puts the next one off: what is pushed says nothing of what is missing.
+        let mut due = Instant::now();
         self.take_requests();
-        self.exchange.fetch(&audiences).await?;
+        if !self.look(&audiences, &mut due).await? {
+            return Ok(());
+        }
         loop {
-            self.exchange.upload(&audiences).await?;
+            if !self.exchange.upload(&audiences).await? {
+                return Ok(());
+            }
             self.pass_done().await?;
-            let due = look_at.take().unwrap_or_else(|| Instant::now() + self.interval());
             let woken = tokio::select! {
                 event = ingress.next() => Woken::Ingress(event),
                 () = self.exchange.shared.work.notified() => Woken::Work,
@@ -148,22 +163,29 @@ impl Driver {
                 Woken::Work => true,
                 Woken::Look | Woken::Ingress(Some(Ingress::Wakeup)) => {
                     self.take_requests();
-                    self.exchange.fetch(&audiences).await?
+                    self.look(&audiences, &mut due).await?
                 }
                 Woken::Ingress(None) => return Ok(()),
                 Woken::Ingress(Some(Ingress::Slice(slice))) => match self.exchange.receive(slice).await? {
                     Received::Integrated(_) | Received::Known => true,
                     Received::Waiting => {
-                        look_at = Some(Instant::now() + self.exchange.shared.timing.slice_wait);
+                        due = due.min(Instant::now() + self.exchange.shared.timing.slice_wait);
                         true
                     }
-                    Received::Gap => self.exchange.fetch(&audiences).await?,
+                    Received::Gap => self.look(&audiences, &mut due).await?,
                 },
             };
             if !same {
                 return Ok(());
             }
         }
+    }
+
+    /// Fetches, and says when to look again; false if the user's audiences are others.
+    async fn look(&self, audiences: &BTreeSet<AudienceKey>, due: &mut Instant) -> Result<bool, SyncError> {
+        let same = self.exchange.fetch(audiences).await?;
+        *due = Instant::now() + self.interval();
+        Ok(same)
     }
 
     /// Live events; a network that cannot push now is polled.

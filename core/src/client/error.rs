@@ -62,7 +62,7 @@ pub enum OpenError {
     Id(#[from] IdError),
     /// The database cannot be used.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// The engine cannot start on it.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -80,6 +80,15 @@ pub enum OpenError {
         /// Who opened it.
         actual: crate::model::UserId,
     },
+}
+
+impl From<StoreError> for OpenError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::ForeignUser { expected, actual } => Self::ForeignUser { expected, actual },
+            other => Self::Store(other),
+        }
+    }
 }
 
 impl From<std::io::Error> for OpenError {
@@ -103,8 +112,9 @@ pub enum SyncError {
         /// Why.
         outcome: Outcome,
     },
-    /// The server says that more follows, and its answer leads nowhere.
-    #[error("a fetched page says that more follows, but moves no cursor")]
+    /// The server's answer leads nowhere: a page that more follows moves no cursor, or a snapshot lacks what it is to be
+    /// of, since a membership ended meanwhile. The next session tells.
+    #[error("the server's answer leads nowhere")]
     NoProgress,
     /// Another process syncs this database; it also uploads what is executed here.
     #[error("another process syncs this database")]

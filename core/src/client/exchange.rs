@@ -147,12 +147,22 @@ impl Exchange {
         let mut taken = false;
         let mut again = self.soon_again();
         let mut asked = None;
+        let mut replaced = None;
         while let Some(request) = self.step(|engine| engine.snapshot_request()).await? {
+            if replaced.take().is_some_and(|audiences: Vec<AudienceKey>| audiences == request.audiences) {
+                // A whole snapshot came without them: only a new session says whether the user is still in them.
+                return Err(SyncError::NoProgress);
+            }
             if asked.as_ref() == Some(&request) {
                 sleep(again.next()).await;
             }
             match self.network.snapshot(&request).await {
-                Ok(chunk) => taken |= self.take(chunk).await?,
+                Ok(chunk) => {
+                    if self.take(chunk).await? {
+                        taken = true;
+                        replaced = Some(request.audiences.clone());
+                    }
+                }
                 Err(NetworkError::Fault(Fault { code: FaultCode::SnapshotGone, .. })) => {
                     self.step(|engine| engine.abandon_snapshot()).await?;
                 }
@@ -180,14 +190,15 @@ impl Exchange {
         Ok(bootstrap.is_none())
     }
 
-    /// Uploads until nothing is pending.
-    pub(super) async fn upload(&self, audiences: &BTreeSet<AudienceKey>) -> Result<(), SyncError> {
+    /// Uploads until nothing is pending; false if the user's audiences are others than `audiences`: the server may want
+    /// this device to have them first.
+    pub(super) async fn upload(&self, audiences: &BTreeSet<AudienceKey>) -> Result<bool, SyncError> {
         let mut again = self.soon_again();
         let mut settled: Vec<ActionId> = Vec::new();
         let mut restamped = false;
         loop {
             let batch_id = BatchId::from_uuid(Uuid::now_v7());
-            let Some(sent) = self.step(move |engine| engine.next_batch(batch_id)).await? else { return Ok(()) };
+            let Some(sent) = self.step(move |engine| engine.next_batch(batch_id)).await? else { return Ok(true) };
             let ids = sent.batch.records.iter().map(|record| record.id).collect();
             if ids == settled {
                 // The server said that it is done with them, and they are still here.
@@ -199,7 +210,9 @@ impl Exchange {
                 Concluded::Restamped(_) if !restamped => restamped = true,
                 Concluded::Fetch | Concluded::Snapshot => {
                     // The first retry is soon: only contention makes devices wait for each other.
-                    self.fetch(audiences).await?;
+                    if !self.fetch(audiences).await? {
+                        return Ok(false);
+                    }
                     sleep(again.next()).await;
                 }
                 Concluded::Restamped(_) | Concluded::Later => return Err(SyncError::NotTaken { outcome }),

@@ -22,7 +22,7 @@ pub enum Received {
     Known,
     /// An action in it has more slices for this device, which are under way. If they do not come: fetch.
     Waiting,
-    /// Something before it is missing here, or it was too large to be published: fetch.
+    /// Something before it is missing here, or in it, or it was too large to be published: fetch.
     Gap,
 }
 
@@ -43,7 +43,7 @@ impl<S: Store> Engine<S> {
         if slice.through <= reached {
             return Ok(Received::Known);
         }
-        if slice.prev > reached || slice.records.is_empty() {
+        if slice.prev > reached || !ends_with_a_record(&slice) {
             return Ok(Received::Gap);
         }
         self.waiting.push(slice);
@@ -109,6 +109,12 @@ impl<S: Store> Engine<S> {
                 || self.waiting.iter().any(|slice| slice.audience_key == *audience && holds(slice, record.record.id))
         })
     }
+}
+
+/// Whether the slice holds what it says that it reaches.
+fn ends_with_a_record(slice: &Slice) -> bool {
+    let last = slice.records.last().and_then(|record| record.record.server_ingest_id);
+    last.is_some_and(|last| Cursor::through(last) == slice.through)
 }
 
 /// The cursors of the audiences that take live events: those that wait for a snapshot do not.

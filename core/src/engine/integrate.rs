@@ -141,12 +141,24 @@ fn arrived(txn: &dyn StoreTxn, arrived: Vec<LogRecord>, standing: &mut Standing)
                 }
             }
             None if stored.rows.is_empty() && row_count > 0 => continue,
-            None => {}
+            None => forget_dropped(txn, &stored)?,
         }
         start = Some(start.map_or(first, |start| start.min(first)));
         records.push(stored);
     }
     Ok(Arrived { records, usurped, start })
+}
+
+/// An action that a hard resync took out on its way to the server is there after all: a retry would do it twice.
+fn forget_dropped(txn: &dyn StoreTxn, stored: &StoredRecord) -> Result<(), StoreError> {
+    if stored.record.client_id != txn.client_id()? {
+        return Ok(());
+    }
+    let found = txn.inspect_quarantined(stored.record.id)?;
+    if found.is_some_and(|found| found.quarantined.kind == QuarantineKind::Dropped) {
+        txn.discard_quarantined(stored.record.id)?;
+    }
+    Ok(())
 }
 
 /// Corrections are named by what they say; an action's id says nothing of it.

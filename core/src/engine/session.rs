@@ -24,6 +24,8 @@ impl<S: Store> Engine<S> {
     /// [`EngineError::ForeignUser`] if the connection proves another user than this database belongs to.
     pub fn begin_session(&mut self, session: &Session, now_ms: i64) -> Result<Committed, EngineError> {
         self.held.clear();
+        // Slices of an earlier session may be of another history; what they said is fetched.
+        self.waiting.clear();
         let txn = self.store.begin()?;
         let expected = txn.user_id()?.ok_or(EngineError::SignedOut)?;
         if expected != session.user_id {
@@ -38,7 +40,7 @@ impl<S: Store> Engine<S> {
             txn.reopen(txn.client_id()?)?;
             txn.drop_staged()?;
             txn.next_generation()?;
-            self.waiting.clear();
+            self.disputed.clear();
         }
         txn.put_session(&session.user_id, session.epoch)?;
         let damaged = doctor::quick(&*txn)?.is_some();

@@ -48,12 +48,14 @@ impl<S: Store> Engine<S> {
             if stale.is_empty() {
                 return Ok(None);
             }
+            let resume = txn.staged()?.map(|staged| staged.next);
             Ok(Some(SnapshotRequest {
                 client_id: txn.client_id()?,
                 epoch: txn.epoch()?.ok_or(EngineError::NoSession)?,
                 audiences: stale,
-                ids: pending_ids(txn)?,
-                resume: txn.staged()?.map(|staged| staged.next),
+                // The answer is in the first chunk.
+                ids: if resume.is_none() { pending_ids(txn)? } else { Vec::new() },
+                resume,
             }))
         })
     }
@@ -205,6 +207,7 @@ impl<'a> Swap<'a> {
 
     fn finish(self, registry: &Registry, tables: &Tables) -> Result<Committed, StoreError> {
         let Self { txn, start, mut committed } = self;
+        txn.return_displaced()?;
         let Some(start) = start else { return Ok(committed) };
         let floor = txn.audiences()?.iter().filter_map(|(_, state)| state.floor).max();
         if txn.first_unsent()?.is_some_and(|first| floor.is_some_and(|floor| first <= floor)) {

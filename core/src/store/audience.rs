@@ -41,6 +41,8 @@ pub trait AudienceStore {
 
     /// Sets rows as a snapshot says, without a trace for undo.
     fn load_rows(&self, rows: &[SnapshotRow]) -> Result<(), StoreError>;
+    /// Puts back displaced rows whose place is free, without a trace for undo: rows of whole audiences came or went.
+    fn return_displaced(&self) -> Result<(), StoreError>;
     /// How many rows an audience has here, and their digest.
     fn digest(&self, audience: &AudienceKey) -> Result<(u64, RowsDigest), StoreError>;
     /// Tells every tracked row to `each`, with the digest of that row alone.

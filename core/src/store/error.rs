@@ -1,6 +1,6 @@
 //! What can go wrong with the local database.
 
-use crate::model::TableName;
+use crate::model::{TableName, UserId};
 
 /// A statement failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +55,14 @@ pub enum StoreError {
     /// There is no space left on the disk, or within the database's size limit. Trying again helps once there is.
     #[error("no space is left for the database")]
     Full,
+    /// The database belongs to another user than the one that it was opened for: the first one was signed out since.
+    #[error("the database belongs to {expected}, not to {actual}")]
+    ForeignUser {
+        /// Whose data is there.
+        expected: UserId,
+        /// For whom it was opened.
+        actual: UserId,
+    },
     /// The file, or the folder that holds it, cannot be written.
     #[error("the database cannot be written: it is read-only")]
     ReadOnly,

@@ -245,6 +245,7 @@ impl AudienceStore for FaultyTxn<'_> {
         fn put_audience(audience: &AudienceKey, state: &AudienceState) -> Result<(), StoreError>;
         fn forget_audience(audience: &AudienceKey) -> Result<Vec<TableName>, StoreError>;
         fn load_rows(rows: &[SnapshotRow]) -> Result<(), StoreError>;
+        fn return_displaced() -> Result<(), StoreError>;
         fn digest(audience: &AudienceKey) -> Result<(u64, RowsDigest), StoreError>;
         fn each_row(each: &mut dyn FnMut(RowKey, RowsDigest)) -> Result<(), StoreError>;
         fn staged() -> Result<Option<Staged>, StoreError>;

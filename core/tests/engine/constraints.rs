@@ -2,13 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 use synchrotron_core::action::{Action, Registry, Table};
-use synchrotron_core::engine::ExecuteError;
-use synchrotron_core::model::{Columns, Effect, Patch, Value};
+use synchrotron_core::engine::{ExecuteError, Unsent};
+use synchrotron_core::model::{AudienceKey, ClientId, Columns, Cursor, Effect, Patch, UserId, Value};
 use synchrotron_core::store::{Fate, QuarantineKind};
-use synchrotron_core::wire::LogRecord;
+use synchrotron_core::wire::{AudienceHead, LogRecord, Session};
+use uuid::Uuid;
 
 use crate::support::{NOW, RunSql, sql};
-use crate::versions::{Phone, Version, columns, effect, remote};
+use crate::versions::{Phone, Version, columns, effect, epoch, remote};
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS lists (id TEXT PRIMARY KEY, name TEXT UNIQUE, note TEXT, audience_key TEXT NOT NULL);
@@ -175,6 +176,47 @@ fn u19_a_displaced_row_waits_through_a_restart_and_for_its_value() {
     let mut phone = phone.upgrade(&Version { schema: SCHEMA.to_owned(), tables, registry });
     phone.take(vec![set_list(Tag::Unknown, 5, NOW + 3, "b", "name", "free")]).expect("integrates");
     assert_eq!(lists(&phone), ["a=x+aside".into(), "b=free".into(), "c=z".into()]);
+}
+
+/// A phone with a row of audience `p` that is displaced by one of audience `user:alice`.
+fn with_a_displaced_row() -> Phone {
+    let mut phone = phone();
+    phone.take(vec![insert_list(Tag::Unknown, 1, NOW, "a", "x")]).expect("integrates");
+    let mut private = insert_list(Tag::Unknown, 2, NOW + 1, "b", "x");
+    private.rows[0].audience_key = AudienceKey::new("user:alice").expect("ok");
+    phone.take(vec![private]).expect("integrates");
+    assert_eq!(lists(&phone), ["b=x".into()]);
+    phone
+}
+
+#[test]
+fn u13_a_displaced_row_does_not_outlive_its_user() {
+    let mut phone = with_a_displaced_row();
+    let next = ClientId::from_uuid(Uuid::from_u128(0xb0b));
+    phone.engine.sign_out(next, Unsent::Discard).expect("signs out");
+    let file = rusqlite::Connection::open(phone.path()).expect("opens");
+    for table in ["local_displaced_rows", "local_unfit"] {
+        let kept: i64 = file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).expect("reads");
+        assert_eq!(kept, 0, "{table}");
+    }
+}
+
+#[test]
+fn u19_a_displaced_row_returns_when_the_audience_in_its_way_is_left() {
+    let mut phone = with_a_displaced_row();
+    let cursor = phone.engine.cursors().expect("reads")[&AudienceKey::new("p").expect("ok")];
+    let session = Session {
+        user_id: UserId::new("alice").expect("ok"),
+        epoch: epoch(),
+        server_time_ms: NOW,
+        audiences: vec![AudienceHead {
+            audience_key: AudienceKey::new("p").expect("ok"),
+            head: cursor,
+            retained: Cursor::START,
+        }],
+    };
+    phone.engine.begin_session(&session, NOW).expect("begins");
+    assert_eq!(lists(&phone), ["a=x".into()]);
 }
 
 #[test]

@@ -290,3 +290,13 @@ fn a_pending_action_whose_id_is_taken_is_quarantined_and_not_replaced_silently()
     assert_eq!((name_of(&device, "mine"), name_of(&device, "theirs")), (None, Some("two".into())));
     assert!(device.engine.inspect(pending).expect("reads").is_some(), "and kept");
 }
+
+#[test]
+fn ing_a_slice_that_says_it_reaches_further_than_its_records_hides_no_later_one() {
+    let mut device = device();
+    let overstated = slice("p", 0, 1000, vec![insert(1, NOW, "l", "one")]);
+    assert_eq!(device.engine.receive(overstated).expect("looks"), Received::Gap);
+    let next = device.engine.receive(slice("p", 0, 1, vec![insert(1, NOW, "l", "one")])).expect("takes");
+    assert!(matches!(next, Received::Integrated(_)), "{next:?}");
+    assert_eq!(cursor(&mut device, "p"), 1);
+}

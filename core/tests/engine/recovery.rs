@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 use synchrotron_core::engine::{Engine, ExecuteError, Finding, Limits, SignOutError, Unsent};
-use synchrotron_core::model::{ClientId, ServerIngestId, SnapshotId, UserId};
+use synchrotron_core::model::{ActionRecord, ClientId, Cursor, Cursors, ServerIngestId, SnapshotId, UserId};
 use synchrotron_core::store::{Fate, QuarantineKind, SqliteSettings, SqliteStore};
-use synchrotron_core::wire::{Outcome, RejectionKind, SnapshotChunk, SnapshotHeader, SnapshotPosition};
+use synchrotron_core::wire::{
+    FetchPage, LogRecord, Outcome, RejectionKind, SnapshotAudience, SnapshotChunk, SnapshotHeader, SnapshotPosition,
+    UploadRecord,
+};
 use uuid::Uuid;
 
 use crate::support::{Device, NOW, SCHEMA, settings, tables};
@@ -159,5 +162,40 @@ fn u04_a_dropped_action_that_the_server_has_after_all_is_confirmed_by_the_snapsh
     let chunk = SnapshotChunk { position, header: Some(header), rows: Vec::new(), last: true };
     device.engine.take_chunk(&chunk).expect("takes it");
     assert_eq!(device.engine.fate(sent).expect("reads"), Some(Fate::Confirmed));
+    assert_eq!(device.engine.quarantined_count().expect("reads"), 0, "a retry would do it twice");
+}
+
+#[test]
+fn u04_a_dropped_action_that_the_server_takes_after_the_snapshot_leaves_the_quarantine() {
+    let mut device = Device::new();
+    let id = device.run(&[NOTE]).expect("runs");
+    let sent = device.batch().expect("it is on its way");
+    device.engine.hard_resync().expect("drops");
+    let request = device.engine.snapshot_request().expect("reads").expect("every audience is stale");
+    let at_start = |audience_key| SnapshotAudience { audience_key, cursor: Cursor::START, floor: None, rows: 0 };
+    let audiences = request.audiences.into_iter().map(at_start).collect();
+    let header = SnapshotHeader { audiences, known: BTreeMap::new() };
+    let position = SnapshotPosition { snapshot_id: SnapshotId::from_uuid(Uuid::from_u128(1)), chunk: 0 };
+    let chunk = SnapshotChunk { position, header: Some(header), rows: Vec::new(), last: true };
+    device.engine.take_chunk(&chunk).expect("takes it");
+    let UploadRecord { id: sent_id, clock, body, rows } = sent.batch.records.into_iter().next().expect("one");
+    assert_eq!(sent_id, id);
+    let record = ActionRecord {
+        id,
+        clock,
+        client_id: sent.batch.client_id,
+        user_id: UserId::new("alice").expect("ok"),
+        server_ingest_id: Some(ServerIngestId::new(1)),
+        body,
+    };
+    let row_count = u32::try_from(rows.len()).expect("few");
+    let page = FetchPage {
+        epoch: sent.batch.epoch,
+        records: vec![LogRecord { record, row_count, slices: Vec::new(), rows }],
+        cursors: Cursors::new(),
+        more: false,
+    };
+    device.engine.integrate_page(page).expect("integrates");
+    assert_eq!((device.count("notes"), device.engine.fate(id).expect("reads")), (1, Some(Fate::Confirmed)));
     assert_eq!(device.engine.quarantined_count().expect("reads"), 0, "a retry would do it twice");
 }

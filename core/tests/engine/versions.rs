@@ -101,7 +101,7 @@ pub(crate) fn audience(key: &str) -> AudienceKey {
     AudienceKey::new(key).expect("ok")
 }
 
-fn epoch() -> Epoch {
+pub(crate) fn epoch() -> Epoch {
     Epoch::from_uuid(Uuid::from_u128(0xe))
 }
 

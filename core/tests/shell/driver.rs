@@ -6,13 +6,14 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::join_all;
 use synchrotron_core::client::{Client, ClientError, Connection, SyncError, Timing};
-use synchrotron_core::model::{AudienceKey, Cursor, Epoch};
+use synchrotron_core::model::{AudienceKey, Cursor, Epoch, UserId};
 use synchrotron_core::network::Ingress;
+use synchrotron_core::store::Fate;
 use synchrotron_core::wire::Slice;
 use uuid::Uuid;
 
 use crate::scripted::{CALLS, Call, Fault, Scripted};
-use crate::support::{Break, World, alice, note, open, soon, within};
+use crate::support::{Break, World, alice, note, open, open_for, quick, soon, within};
 
 async fn online(world: &World, name: &str) -> (Client, Arc<Scripted>) {
     let client = world.client(name).await;
@@ -242,4 +243,81 @@ async fn what_was_refused_can_be_inspected_retried_and_discarded() {
     client.go_online(Arc::new(world.server.connect(alice())));
     whole(&client, &world, 2).await;
     assert!(within(client.fate(again)).await.is_some());
+}
+
+/// Bob, who writes to his own audience, and is online.
+async fn bob(world: &World) -> Client {
+    let bob = UserId::new("bob").expect("an id");
+    world.server.allow(&bob, &bobs());
+    let client = open_for("bob", &world.path("bob"), quick()).await.expect("opens");
+    client.go_online(Arc::new(world.server.connect(bob)));
+    within(client.sync_now()).await;
+    client
+}
+
+fn bobs() -> AudienceKey {
+    AudienceKey::new("user:bob").expect("an audience")
+}
+
+#[tokio::test]
+async fn a_membership_that_begins_during_an_upload_does_not_keep_the_upload_waiting() {
+    let world = World::new();
+    let (client, network) = (world.client("alice").await, Scripted::new(world.server.connect(alice())));
+    // Nobody tells this device that its user's memberships changed.
+    network.fault(Call::Stream, Fault::Stop);
+    client.go_online(network);
+    within(client.sync_now()).await;
+    let bob = bob(&world).await;
+    within(bob.execute(note("bob's"))).await;
+    within(bob.sync_now()).await;
+    world.server.allow(&alice(), &bobs());
+    let mut own = within(client.execute(note("own"))).await;
+    assert_eq!(within(own.confirmed()).await, Fate::Confirmed);
+    let notes = within(client.query("SELECT text FROM notes ORDER BY text", &[])).await;
+    assert_eq!(notes.len(), 2, "the new audience's rows are here too");
+}
+
+#[tokio::test]
+async fn a_membership_that_ends_during_a_snapshot_does_not_keep_the_device_waiting() {
+    let world = World::with_history().await;
+    let bob = bob(&world).await;
+    within(bob.execute(note("bob's"))).await;
+    within(bob.sync_now()).await;
+    world.server.allow(&alice(), &bobs());
+    let (client, network) = (world.client("alice").await, Scripted::new(world.server.connect(alice())));
+    network.let_fetch(false);
+    client.go_online(Arc::clone(&network) as _);
+    soon(network.called(Call::Snapshot, 1)).await;
+    world.server.revoke(&alice(), &bobs());
+    network.let_fetch(true);
+    let mut status = client.status();
+    soon(status.wait_for(|status| status.connection.carrier().is_some())).await.expect("the client lives");
+    whole(&client, &world, 2).await;
+}
+
+#[tokio::test]
+async fn a_busy_audience_does_not_keep_a_missed_change_of_another_one_waiting() {
+    let world = World::new();
+    world.server.allow(&alice(), &bobs());
+    let bob = bob(&world).await;
+    let phone = open(&world.path("phone"), Timing { head_check: Duration::from_millis(300), ..quick() }).await;
+    let network = world.server.connect(alice());
+    phone.go_online(Arc::new(network.clone()));
+    within(phone.sync_now()).await;
+    let (laptop, _) = online(&world, "laptop").await;
+    within(laptop.sync_now()).await;
+    network.lose_next_slices(1);
+    let mut missed = within(laptop.execute(note("missed"))).await;
+    within(missed.confirmed()).await;
+    soon(async {
+        for n in 0.. {
+            within(bob.execute(note(format!("bob's {n}")))).await;
+            within(bob.sync_now()).await;
+            let found = within(phone.query("SELECT 1 FROM notes WHERE text = 'missed'", &[])).await;
+            if !found.is_empty() {
+                break;
+            }
+        }
+    })
+    .await;
 }

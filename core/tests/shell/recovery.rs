@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::Connection;
-use synchrotron_core::client::{Client, OpenError};
+use synchrotron_core::client::{Client, OpenError, Status};
 use synchrotron_core::engine::{Finding, Unsent};
+use synchrotron_core::model::UserId;
 use synchrotron_core::store::{Fate, QuarantineKind};
 
 use crate::support::{World, alice, note, open, open_for, quick, soon, within};
@@ -69,6 +70,22 @@ async fn u13_another_user_signs_in_on_the_same_database() {
     assert_eq!(notes(&second).await, Vec::<String>::new());
     assert_eq!(second.status().borrow().pending, 0);
     assert_ne!(second.client_id(), first.client_id());
+    soon(first.execute(note("later"))).await.expect_err("somebody else is signed in");
+    assert_eq!((notes(&second).await, second.status().borrow().pending), (Vec::new(), 0));
+}
+
+#[tokio::test]
+async fn u13_a_process_whose_user_was_signed_out_by_another_one_leaves_the_lead_to_the_next_user() {
+    let world = World::new();
+    let path = world.path("app");
+    let (leader, other) = (open(&path, quick()).await, open(&path, quick()).await);
+    synced(&world, &leader).await;
+    within(other.sign_out(Unsent::Keep)).await;
+    let bob = UserId::new("bob").expect("an id");
+    let second = soon(open_for("bob", &path, quick())).await.expect("opens");
+    second.go_online(Arc::new(world.server.connect(bob)));
+    let online = |status: &Status| status.connection.carrier().is_some();
+    soon(second.status().wait_for(online)).await.expect("it leads");
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ pub(crate) struct Scripted {
     calls: [AtomicUsize; CALLS.len()],
     /// Calls so far, for who waits for one.
     called: watch::Sender<usize>,
-    /// Closed while fetches have to wait.
+    /// Closed while fetches and snapshots have to wait.
     fetches: watch::Sender<bool>,
     pushed: Mutex<Vec<Ingress>>,
 }
@@ -86,7 +86,7 @@ impl Scripted {
         self.called.subscribe().wait_for(|_| self.count(call) >= times).await.expect("it lives");
     }
 
-    /// Lets fetches wait, or go on.
+    /// Lets fetches and snapshots wait, or go on.
     pub(crate) fn let_fetch(&self, go_on: bool) {
         self.fetches.send_replace(go_on);
     }
@@ -134,7 +134,11 @@ impl Network for Scripted {
     }
 
     async fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotChunk, NetworkError> {
-        self.meet(Call::Snapshot, self.to_server.snapshot(request)).await
+        let snapshot = async {
+            self.fetches.subscribe().wait_for(|go_on| *go_on).await.expect("it lives");
+            self.to_server.snapshot(request).await
+        };
+        self.meet(Call::Snapshot, snapshot).await
     }
 
     async fn digest(&self, request: &DigestRequest) -> Result<DigestReply, NetworkError> {

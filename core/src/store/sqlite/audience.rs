@@ -23,7 +23,7 @@ impl SqliteTxn<'_> {
         written
     }
 
-    /// Empties every tracked table; returns those that had rows.
+    /// Empties every tracked table, and what is displaced from them; returns those that had rows.
     pub(super) fn empty_tracked_tables(&self) -> Result<Vec<TableName>, StoreError> {
         let mut emptied = Vec::new();
         self.write_uncaptured(|| {
@@ -32,8 +32,10 @@ impl SqliteTxn<'_> {
                     emptied.extend(TableName::new(table.name.clone()));
                 }
             }
+            self.transaction.execute(&format!("DELETE FROM {DISPLACED}"), [])?;
             Ok(())
         })?;
+        self.displaced.set(None);
         Ok(emptied)
     }
 
@@ -142,6 +144,10 @@ impl AudienceStore for SqliteTxn<'_> {
                 }
             })
         })
+    }
+
+    fn return_displaced(&self) -> Result<(), StoreError> {
+        if self.has_displaced_rows()? { self.write_uncaptured(|| self.put_back_rows()) } else { Ok(()) }
     }
 
     fn digest(&self, audience: &AudienceKey) -> Result<(u64, RowsDigest), StoreError> {

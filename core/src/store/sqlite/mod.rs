@@ -77,6 +77,8 @@ pub struct SqliteStore {
     connection: Connection,
     capture: Capture,
     path: PathBuf,
+    /// For whom it was opened.
+    user_id: UserId,
     /// SQLite's count of commits by other connections, as it was asked last.
     others: i64,
     tables: Vec<Table>,
@@ -91,7 +93,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError::Unsuitable`] names a table that cannot be tracked and why; [`StoreError::SchemaVersion`] a file of
-    /// another version; otherwise SQLite's own reason.
+    /// another version; otherwise SQLite's own reason. Whose data it is, each transaction checks.
     pub fn open(settings: &SqliteSettings) -> Result<Self, StoreError> {
         let mut connection = Connection::open(&settings.path)?;
         connection.busy_timeout(settings.busy_timeout)?;
@@ -116,7 +118,8 @@ impl SqliteStore {
         setup.commit()?;
         let others = commits_of_others(&connection)?;
         let (path, tables) = (settings.path.clone(), settings.tables.clone());
-        Ok(Self { connection, capture, path, others, tables, installed, enforcing: Cell::new(true) })
+        let user_id = settings.user_id.clone();
+        Ok(Self { connection, capture, path, user_id, others, tables, installed, enforcing: Cell::new(true) })
     }
 
     /// The database file.
@@ -165,7 +168,7 @@ impl Store for SqliteStore {
             drift::note_shape(&transaction, &self.capture)?;
             changes = schema_changes(&transaction)?;
         }
-        Ok(Box::new(SqliteTxn {
+        let txn = SqliteTxn {
             _closing: Closing(&self.capture),
             transaction,
             capture: &self.capture,
@@ -174,7 +177,10 @@ impl Store for SqliteStore {
             enforcing: &self.enforcing,
             displaced: Cell::new(None),
             status: StatusCache::default(),
-        }))
+        };
+        // Another process may have signed the user out, and the next one in.
+        txn.check_owner(&self.user_id)?;
+        Ok(Box::new(txn))
     }
 
     fn changed_elsewhere(&mut self) -> Result<bool, StoreError> {

@@ -54,6 +54,14 @@ impl SqliteTxn<'_> {
         Ok(read(status))
     }
 
+    /// Nothing of one user is read or written for another one; after a sign-out it is nobody's.
+    pub(super) fn check_owner(&self, user: &UserId) -> Result<(), StoreError> {
+        match self.status(|status| status.user_id.clone())? {
+            Some(owner) if owner != *user => Err(StoreError::ForeignUser { expected: owner, actual: user.clone() }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn read_status(&self) -> Result<Status, StoreError> {
         let mut statement = self.transaction.prepare_cached(
             "SELECT client_id, user_id, epoch, clock, clock_offset, generation FROM client_sync_status",
@@ -109,7 +117,9 @@ impl StatusStore for SqliteTxn<'_> {
             "DELETE FROM local_undo; DELETE FROM action_modified_rows; DELETE FROM action_records; \
              DELETE FROM local_fates; DELETE FROM local_quarantined_actions; DELETE FROM local_refused_corrections; \
              DELETE FROM local_snapshot_chunks; DELETE FROM local_snapshot; DELETE FROM client_audiences; \
-             UPDATE client_sync_status SET user_id = NULL, epoch = NULL, generation = generation + 1;",
+             DELETE FROM local_unfit; \
+             UPDATE client_sync_status SET user_id = NULL, epoch = NULL, unfit_snapshot = 0, \
+             generation = generation + 1;",
         )?;
         self.put_client_id(client_id)?;
         Ok(emptied)
