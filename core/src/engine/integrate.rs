@@ -141,7 +141,7 @@ fn arrived(txn: &dyn StoreTxn, arrived: Vec<LogRecord>, standing: &mut Standing)
                 }
             }
             None if stored.rows.is_empty() && row_count > 0 => continue,
-            None => forget_dropped(txn, &stored)?,
+            None => forget_quarantined(txn, &stored)?,
         }
         start = Some(start.map_or(first, |start| start.min(first)));
         records.push(stored);
@@ -149,13 +149,14 @@ fn arrived(txn: &dyn StoreTxn, arrived: Vec<LogRecord>, standing: &mut Standing)
     Ok(Arrived { records, usurped, start })
 }
 
-/// An action that a hard resync took out on its way to the server is there after all: a retry would do it twice.
-fn forget_dropped(txn: &dyn StoreTxn, stored: &StoredRecord) -> Result<(), StoreError> {
+/// An action that was taken out of history here while it was on its way is the server's after all: a retry would do it
+/// twice.
+fn forget_quarantined(txn: &dyn StoreTxn, stored: &StoredRecord) -> Result<(), StoreError> {
     if stored.record.client_id != txn.client_id()? {
         return Ok(());
     }
     let found = txn.inspect_quarantined(stored.record.id)?;
-    if found.is_some_and(|found| found.quarantined.kind == QuarantineKind::Dropped) {
+    if found.is_some_and(|found| found.quarantined.kind.may_be_accepted()) {
         txn.discard_quarantined(stored.record.id)?;
     }
     Ok(())

@@ -35,13 +35,6 @@ impl<S: Store> Engine<S> {
         txn.put_clock_offset_ms(if off.abs() < CLOCK_OFF_MS { 0 } else { off })?;
         let first = txn.epoch()?.is_none();
         let another = txn.epoch()?.is_some_and(|epoch| epoch != session.epoch);
-        if another {
-            // The server may have lost what it had accepted: whatever of ours it does not know goes there again.
-            txn.reopen(txn.client_id()?)?;
-            txn.drop_staged()?;
-            txn.next_generation()?;
-            self.disputed.clear();
-        }
         txn.put_session(&session.user_id, session.epoch)?;
         let damaged = doctor::quick(&*txn)?.is_some();
         let mut known: BTreeMap<AudienceKey, AudienceState> = txn.audiences()?.into_iter().collect();
@@ -57,6 +50,14 @@ impl<S: Store> Engine<S> {
             txn.next_generation()?;
             super::snapshot::purge(&*txn, &self.registry, &self.tables, &lost)?
         };
+        if another {
+            // The server may have lost what it had accepted: whatever of ours it does not know goes there again. After the
+            // purge: what is in an audience that the user has left is nobody's to send.
+            txn.reopen(txn.client_id()?)?;
+            txn.drop_staged()?;
+            txn.next_generation()?;
+            self.disputed.clear();
+        }
         txn.commit()?;
         Ok(committed)
     }

@@ -14,7 +14,7 @@ use super::replay::Replay;
 use super::{Committed, Engine, EngineError};
 use crate::action::{Registry, Tables};
 use crate::model::{ActionId, AudienceKey, ClientId, Hlc, RecordBody, ReplayKey, ServerIngestId};
-use crate::store::{AudienceState, Fate, LogStore, QuarantineKind, Staged, Store, StoreError, StoreTxn};
+use crate::store::{AudienceState, Fate, LogStore, Staged, Store, StoreError, StoreTxn};
 use crate::wire::{SnapshotChunk, SnapshotHeader, SnapshotRequest};
 
 /// How many own records the server is asked about. More than that are pending only after a very long time offline;
@@ -108,14 +108,14 @@ fn loading(staged: &Staged) -> Progress {
     Progress::Loading { rows_done: staged.rows_done, rows_total }
 }
 
-/// Own actions that the server may have, the answer lost: pending ones, and those that a hard resync dropped.
+/// Own actions that the server may have, the answer lost: pending ones, and those that were taken out of history here.
 fn pending_ids(txn: &dyn StoreTxn) -> Result<Vec<ActionId>, StoreError> {
     let is_action = |body: &RecordBody| matches!(body, RecordBody::Action { .. });
     let unsent = txn.unsent(None, IDS_MAX)?;
     let pending = unsent.iter().filter(|stored| is_action(&stored.record.body)).map(|stored| stored.record.id);
     let quarantined = txn.quarantined()?;
-    let dropped = quarantined.iter().filter(|quarantined| quarantined.kind == QuarantineKind::Dropped);
-    Ok(pending.chain(dropped.map(|quarantined| quarantined.id)).take(IDS_MAX).collect())
+    let taken_out = quarantined.iter().filter(|quarantined| quarantined.kind.may_be_accepted());
+    Ok(pending.chain(taken_out.map(|quarantined| quarantined.id)).take(IDS_MAX).collect())
 }
 
 /// Purges audiences that the user has left.
@@ -190,10 +190,10 @@ impl<'a> Swap<'a> {
                     self.confirm(*id, stored.record.clock)?;
                 }
             }
-            let dropped = self.txn.inspect_quarantined(*id)?;
-            if let Some(dropped) = dropped.filter(|found| found.quarantined.kind == QuarantineKind::Dropped) {
+            let taken_out = self.txn.inspect_quarantined(*id)?;
+            if let Some(taken_out) = taken_out.filter(|found| found.quarantined.kind.may_be_accepted()) {
                 self.txn.discard_quarantined(*id)?;
-                self.confirm(*id, dropped.clock)?;
+                self.confirm(*id, taken_out.clock)?;
             }
         }
         Ok(())

@@ -42,6 +42,17 @@ pub enum QuarantineKind {
     Dropped,
 }
 
+impl QuarantineKind {
+    /// Whether the server may have the action all the same: it was sent, and the answer was lost.
+    #[must_use]
+    pub const fn may_be_accepted(self) -> bool {
+        match self {
+            Self::RejectedByServer => false,
+            Self::RejectedOnReplay | Self::Dropped => true,
+        }
+    }
+}
+
 /// A local action that was taken out of history, kept for its author.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quarantined {

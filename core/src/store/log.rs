@@ -82,7 +82,8 @@ pub trait LogStore {
     fn last_accepted(&self) -> Result<Option<ReplayKey>, StoreError>;
     /// The last position of all.
     fn last_position(&self) -> Result<Option<ReplayKey>, StoreError>;
-    /// Accepted actions of this device are pending again. Costs the whole log: for a server that lost its history only.
+    /// Accepted actions of this device, as far as they are whole here, are pending again, and others that have no row are forgotten: no audience holds
+    /// them. Costs the whole log: for a server that has another history only.
     fn reopen(&self, client_id: ClientId) -> Result<(), StoreError>;
     /// How many actions are not accepted yet, corrections aside.
     fn pending_count(&self) -> Result<u64, StoreError>;

@@ -72,6 +72,10 @@ fn log_is_covered(device: &Device, state: &LocalState, log: &ServerLog) -> Resul
     let fail = |what: String| Err(Failure::new(FailureKind::Log, device.number, what));
     for local in state.records.values() {
         let Some(number) = local.number else { continue };
+        // After another history began, the old one stays until the snapshot comes.
+        if !local.rows.is_empty() && local.rows.iter().all(|row| state.stale.contains(&row.audience_key)) {
+            continue;
+        }
         let logged = log.records.iter().find(|logged| logged.record.id == local.id);
         let Some(logged) = logged.filter(|logged| logged.record.server_ingest_id.map(|id| id.get()) == Some(number))
         else {

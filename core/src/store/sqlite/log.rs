@@ -179,9 +179,13 @@ impl LogStore for SqliteTxn<'_> {
         self.transaction
             .prepare_cached(
                 "UPDATE action_records SET server_ingest_id = NULL, faithful = NULL \
-                 WHERE client_id = ? AND tag IS NOT NULL",
+                 WHERE client_id = ? AND tag IS NOT NULL \
+                 AND row_count = (SELECT count(*) FROM action_modified_rows WHERE action_id = id)",
             )?
             .execute([client_id.as_uuid().as_bytes()])?;
+        self.transaction
+            .prepare_cached("DELETE FROM action_records WHERE server_ingest_id IS NOT NULL AND row_count = 0")?
+            .execute([])?;
         Ok(())
     }
 
