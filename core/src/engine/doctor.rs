@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::replay::Accepted;
+use super::accepted::Accepted;
 use super::{Engine, EngineError};
 use crate::model::{ActionId, AudienceKey, RowKey, RowsDigest};
 use crate::store::{LogStore, Store, StoreError, StoreTxn};

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::replay::Replay;
 use super::{Committed, Engine, EngineError};
-use crate::model::{AudienceKey, Cursors, Patch, RecordBody, ReplayKey, ServerIngestId};
+use crate::model::{ActionId, AudienceKey, Cursors, Patch, RecordBody, ReplayKey, ServerIngestId};
 use crate::store::{AudienceState, LogStore, QuarantineKind, Store, StoreError, StoreTxn, StoredRecord};
 use crate::wire::LogRecord;
 
@@ -53,10 +53,7 @@ impl<S: Store> Engine<S> {
                 let reason = "its id is another action's in the server's log".to_owned();
                 replay.quarantine(own, QuarantineKind::RejectedByServer, reason)?;
             }
-            for stored in &records {
-                txn.put_clock(stored.record.clock)?;
-                txn.put_record(stored)?;
-            }
+            replay.put(records)?;
             replay.forward_from(start)?;
             committed = replay.finish();
             txn.next_generation()?;
@@ -115,9 +112,11 @@ fn arrived(txn: &dyn StoreTxn, arrived: Vec<LogRecord>, standing: &mut Standing)
     let mut records = Vec::with_capacity(arrived.len());
     let mut usurped = Vec::new();
     let mut start: Option<ReplayKey> = None;
+    let ids: Vec<ActionId> = arrived.iter().map(|logged| logged.record.id).collect();
+    let here = txn.known(&ids)?;
     for LogRecord { record, row_count, rows, .. } in arrived {
         let position = record.position();
-        let known = txn.record(record.id)?;
+        let known = if here.contains(&record.id) { txn.record(record.id)? } else { None };
         // What ran here stays visible here until a snapshot replaces it.
         let ran_here = known.as_ref().is_some_and(|known| known.record.server_ingest_id.is_none());
         let mut rows = rows;
@@ -180,6 +179,26 @@ pub(super) fn newest_of(records: impl Iterator<Item = Option<ServerIngestId>>) -
 }
 
 impl Replay<'_> {
+    /// Puts what arrived into the log, to be settled from there.
+    ///
+    /// Nearly all actions arrive on time and do here what their author says, so that is written with them at once:
+    /// [`Self::learn_faithful`] then seldom has anything to write.
+    fn put(&mut self, records: Vec<StoredRecord>) -> Result<(), StoreError> {
+        let first_unsent = self.txn.first_unsent()?;
+        for mut stored in records {
+            self.txn.put_clock(stored.record.clock)?;
+            let is_accepted_action =
+                stored.record.server_ingest_id.is_some() && matches!(stored.record.body, RecordBody::Action { .. });
+            let on_time = first_unsent.is_none_or(|unsent| stored.record.position() < unsent);
+            if is_accepted_action && on_time && stored.is_whole() {
+                stored.faithful = Some(true);
+                self.presumed.insert(stored.record.id);
+            }
+            self.txn.put_record(&stored)?;
+        }
+        Ok(())
+    }
+
     /// Undoes everything from `start` on, and forgets the unsent corrections there.
     pub(super) fn rewind_to(&mut self, start: ReplayKey) -> Result<(), StoreError> {
         let touched = rewind_from(self.txn, start)?;

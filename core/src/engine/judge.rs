@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use super::accepted::Accepted;
 use super::integrate::rewind_from;
-use super::replay::{Accepted, Outcome, Replay};
-use crate::model::{AudienceKey, Columns, Effect, ReplayKey, RowKey, ServerIngestId};
+use super::replay::{Outcome, Replay};
+use crate::model::{AudienceKey, Columns, Effect, Patch, ReplayKey, RowKey, ServerIngestId};
 use crate::patch::{Amendment, NetEffect, NetEffects, effective_patch, net_effects};
 use crate::store::{Logged, StoreError, StoredRecord};
 
@@ -60,15 +61,18 @@ impl Replay<'_> {
     }
 
     /// When an action is integrated with nothing late beneath it, the run tells for free whether it can be judged here.
+    /// One that was put as if it could, and was not run or not in time, is not known.
     pub(super) fn learn_faithful(
-        &self,
+        &mut self,
         action: &StoredRecord,
-        ran: &Outcome,
+        ran: Option<&Outcome>,
         newest_beneath: i64,
     ) -> Result<(), StoreError> {
+        let remembered = if self.presumed.remove(&action.record.id) { Some(true) } else { action.faithful };
         let on_time = action.record.server_ingest_id.is_some_and(|number| newest_beneath < number.get());
-        if on_time && action.faithful.is_none() {
-            let faithful = ran.failure.is_none() && ran.did == net_effects(&action.rows);
+        let told = ran.filter(|_| on_time).map(|ran| ran.ran.as_ref().is_ok_and(|did| is_patch_of(action, did)));
+        let faithful = action.faithful.or(told);
+        if faithful != remembered {
             self.txn.remember_faithful(action.record.id, faithful)?;
         }
         Ok(())
@@ -86,7 +90,7 @@ impl Replay<'_> {
         let faithful = self.run_clean(action, number);
         self.txn.rollback_to_savepoint()?;
         let faithful = faithful?;
-        self.txn.remember_faithful(action.record.id, faithful)?;
+        self.txn.remember_faithful(action.record.id, Some(faithful))?;
         Ok(faithful)
     }
 
@@ -100,7 +104,7 @@ impl Replay<'_> {
             }
         }
         Ok(match self.run(action)? {
-            Some(Ok(rows)) => net_effects(&rows) == net_effects(&action.rows),
+            Some(Ok(did)) => is_patch_of(action, &did),
             Some(Err(_)) | None => false,
         })
     }
@@ -121,8 +125,13 @@ impl Replay<'_> {
     }
 }
 
+/// Whether what a run did is the action's shared patch.
+fn is_patch_of(action: &StoredRecord, did: &[Patch]) -> bool {
+    did == action.rows || net_effects(did) == net_effects(&action.rows)
+}
+
 /// The effective patch of a position as it was when `number` arrived.
-fn effective_before(logged: &Logged, number: ServerIngestId) -> Vec<crate::model::Patch> {
+fn effective_before(logged: &Logged, number: ServerIngestId) -> Vec<Patch> {
     let before = |stored: &&StoredRecord| stored.record.server_ingest_id.is_some_and(|arrived| arrived < number);
     let shared = logged.action.as_ref().filter(before).map_or(&[][..], |action| &action.rows);
     let amendments: Vec<Amendment> =

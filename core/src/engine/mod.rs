@@ -15,6 +15,7 @@
 //! - I-03: cursors move in the transaction that integrates what they cover, and in no other.
 //! - I-04: an own action leaves the log only into quarantine.
 
+mod accepted;
 mod amend;
 mod collision;
 mod doctor;

@@ -1,13 +1,15 @@
 //! Forward: settles one position after the other, so that the rows are right after each, not only at the end.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use super::accepted::Accepted;
 use super::amend::{self, Amended};
 use super::integrate::newest_of;
 use super::{Committed, fate};
 use crate::action::{ActionError, Context, Executing, Registry, Tables};
-use crate::model::{AudienceKey, ClientId, Effect, Patch, RecordBody, ReplayKey, ServerIngestId};
-use crate::patch::{Amendment, NetEffects, effective_patch, net_effects};
+use crate::model::{ActionId, AudienceKey, ClientId, Patch, RecordBody, ReplayKey};
+use crate::patch::{effective_patch, net_effects};
 use crate::store::{Fate, Logged, QuarantineKind, StoreError, StoreTxn, StoredRecord, UNSENT};
 
 /// One pass over history from a start position.
@@ -20,6 +22,8 @@ pub(super) struct Replay<'a> {
     pub(super) committed: Committed,
     registry: &'a Registry,
     tables: &'a Tables,
+    /// New actions that were put as if this replica could judge them. Settling them tells.
+    pub(super) presumed: BTreeSet<ActionId>,
 }
 
 /// What running an action did: its effects in sequence, or why it failed.
@@ -31,7 +35,16 @@ impl<'a> Replay<'a> {
         let audiences = txn.audiences()?;
         let floor = audiences.iter().filter_map(|(_, state)| state.floor).max();
         let mine = audiences.into_iter().map(|(audience, _)| audience).collect();
-        Ok(Self { txn, registry, tables, mine, floor, client_id, committed: Committed::default() })
+        Ok(Self {
+            txn,
+            registry,
+            tables,
+            mine,
+            floor,
+            client_id,
+            committed: Committed::default(),
+            presumed: BTreeSet::new(),
+        })
     }
 
     /// Whether rows at this position are as they were when the log was first integrated here.
@@ -47,7 +60,9 @@ impl<'a> Replay<'a> {
     pub(super) fn forward_from(&mut self, start: ReplayKey) -> Result<(), StoreError> {
         let mut newest = self.txn.newest_before(start)?;
         let mut next = self.txn.at_or_after(start)?;
-        while let Some(logged) = next {
+        while let Some(mut logged) = next {
+            let presumed = logged.action.as_mut().filter(|action| self.presumed.contains(&action.record.id));
+            presumed.into_iter().for_each(|action| action.faithful = None);
             match self.settle(&logged, newest)? {
                 Settled::At(arrived) => {
                     newest = newest.max(arrived);
@@ -130,7 +145,6 @@ impl<'a> Replay<'a> {
         let accepted = Accepted::of(logged);
         let newest = newest_of(accepted.records.iter().map(|stored| stored.record.server_ingest_id));
         let id = logged.position.action_id;
-        let mut effect = accepted.effective.clone();
         let mut own_reason = None;
         let fits = self.txn.fits(&accepted.effective);
         if !fits {
@@ -142,26 +156,26 @@ impl<'a> Replay<'a> {
             Some(action) => self.try_run(action, &accepted)?.map(|ran| (action, ran)),
             None => None,
         };
-        let mut amended = None;
-        let mut displaced = Vec::new();
-        match ran {
-            Some((action, ran)) => {
-                self.learn_faithful(action, &ran, newest_beneath)?;
-                if ran.did != accepted.net() {
-                    amended = self.amend(action, &accepted, &ran, newest_beneath)?;
-                    if let Some(Amended { record, amendments }) = &amended {
-                        effect = effective_patch(accepted.shared, &[&accepted.amendments[..], amendments].concat());
-                        if let RecordBody::Correction { reason, .. } = &record.record.body {
-                            own_reason.clone_from(reason);
-                        }
-                        self.txn.put_clock(record.record.clock)?;
-                        self.txn.put_record(record)?;
-                    }
-                    displaced = self.txn.apply_patch(id, &effect)?;
-                }
-            }
-            None => displaced = self.txn.apply_patch(id, &effect)?,
+        if let Some(action) = &logged.action {
+            self.learn_faithful(action, ran.as_ref().map(|(_, ran)| ran), newest_beneath)?;
         }
+        let mut amended = None;
+        if let Some((action, ran)) = ran.as_ref().filter(|(_, ran)| !ran.is_accepted) {
+            amended = self.amend(action, &accepted, ran, newest_beneath)?;
+        }
+        let mut effect = Cow::Borrowed(&accepted.effective);
+        if let Some(Amended { record, amendments }) = &amended {
+            effect = Cow::Owned(effective_patch(accepted.shared, &[&accepted.amendments[..], amendments].concat()));
+            if let RecordBody::Correction { reason, .. } = &record.record.body {
+                own_reason.clone_from(reason);
+            }
+            self.txn.put_clock(record.record.clock)?;
+            self.txn.put_record(record)?;
+        }
+        let displaced = match ran {
+            Some((_, ran)) if ran.is_accepted => Vec::new(),
+            Some(_) | None => self.txn.apply_patch(id, &effect)?,
+        };
         if let Some((pending, reason)) = self.pending_in_the_way(&displaced, logged.position)? {
             return Ok(Settled::Without(Box::new(pending), reason));
         }
@@ -180,13 +194,13 @@ impl<'a> Replay<'a> {
             self.txn.release_savepoint()?;
             return Ok(None);
         };
-        let did = ran.as_ref().map(net_effects).unwrap_or_default();
-        if ran.is_ok() && did == accepted.net() {
+        let is_accepted = ran.as_ref().is_ok_and(|did| accepted.is(did));
+        if is_accepted {
             self.txn.release_savepoint()?;
         } else {
             self.txn.rollback_to_savepoint()?;
         }
-        Ok(Some(Outcome { did, failure: ran.err() }))
+        Ok(Some(Outcome { ran, is_accepted }))
     }
 
     /// Runs a stored action in the present transaction; `None` if this version of the app does not know its tag, or does
@@ -221,14 +235,15 @@ impl<'a> Replay<'a> {
         ran: &Outcome,
         newest_beneath: i64,
     ) -> Result<Option<Amended>, StoreError> {
-        let effects = self.amended_effects(action, accepted, &ran.did, newest_beneath)?;
+        let did = ran.ran.as_ref().map(net_effects).unwrap_or_default();
+        let effects = self.amended_effects(action, accepted, &did, newest_beneath)?;
         if effects.is_empty() {
             return Ok(None);
         }
         let user_id = self.txn.user_id()?.expect("BUG: history is somebody's");
         let maker = amend::Maker { client_id: self.client_id, user_id, clock: self.txn.clock()?.tick(0) };
         let overrules = accepted.newest_amendment_of(&effects);
-        let amended = amend::correction(action.record.position(), effects, overrules, ran.failure.as_ref(), maker);
+        let amended = amend::correction(action.record.position(), effects, overrules, ran.ran.as_ref().err(), maker);
         Ok(if self.txn.is_refused(amended.record.record.id)? { None } else { Some(amended) })
     }
 
@@ -269,51 +284,7 @@ enum Settled {
 
 /// What running an accepted action did here.
 pub(super) struct Outcome {
-    pub(super) did: NetEffects,
-    pub(super) failure: Option<ActionError>,
-}
-
-/// What the server has accepted at one position.
-pub(super) struct Accepted<'l> {
-    pub(super) shared: &'l [Patch],
-    pub(super) amendments: Vec<Amendment>,
-    pub(super) effective: Vec<Patch>,
-    records: Vec<&'l StoredRecord>,
-}
-
-impl<'l> Accepted<'l> {
-    pub(super) fn of(logged: &'l Logged) -> Self {
-        let shared = logged.action.as_ref().map_or(&[][..], |action| &action.rows);
-        let amendments: Vec<Amendment> = logged.corrections.iter().flat_map(amend::amendments_of).collect();
-        Self {
-            effective: effective_patch(shared, &amendments),
-            records: logged.action.iter().chain(&logged.corrections).collect(),
-            shared,
-            amendments,
-        }
-    }
-
-    pub(super) fn net(&self) -> NetEffects {
-        let mut net = net_effects(&self.effective);
-        net.retain(|_, net| net.effect != Effect::Nothing);
-        net
-    }
-
-    /// The newest amendment of any of these rows.
-    fn newest_amendment_of(&self, rows: &NetEffects) -> Option<ServerIngestId> {
-        let known = self.amendments.iter().filter(|amendment| rows.contains_key(&amendment.patch.row_key()));
-        known.filter_map(|amendment| amendment.server_ingest_id).max()
-    }
-
-    /// The words of the newest correction that has any.
-    fn newest_reason(&self) -> Option<String> {
-        let newest_first = self.records.iter().max_by_key(|stored| match &stored.record.body {
-            RecordBody::Correction { reason: Some(_), .. } => stored.record.server_ingest_id,
-            RecordBody::Correction { reason: None, .. } | RecordBody::Action { .. } => None,
-        });
-        match newest_first.map(|stored| &stored.record.body) {
-            Some(RecordBody::Correction { reason, .. }) => reason.clone(),
-            Some(RecordBody::Action { .. }) | None => None,
-        }
-    }
+    pub(super) ran: Ran,
+    /// Whether that is its effective patch: then it stays as it was run.
+    pub(super) is_accepted: bool,
 }

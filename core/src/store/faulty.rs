@@ -10,6 +10,7 @@
 //! assert!(!switch.has_fired());
 //! ```
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
@@ -204,10 +205,11 @@ impl LogStore for FaultyTxn<'_> {
     switched! { txn:
         fn put_record(record: &StoredRecord) -> Result<(), StoreError>;
         fn remove_record(id: ActionId) -> Result<(), StoreError>;
+        fn known(ids: &[ActionId]) -> Result<BTreeSet<ActionId>, StoreError>;
         fn record(id: ActionId) -> Result<Option<StoredRecord>, StoreError>;
         fn put_patch(id: ActionId, rows: &[Patch]) -> Result<(), StoreError>;
         fn accept(id: ActionId, number: ServerIngestId) -> Result<(), StoreError>;
-        fn remember_faithful(id: ActionId, faithful: bool) -> Result<(), StoreError>;
+        fn remember_faithful(id: ActionId, faithful: Option<bool>) -> Result<(), StoreError>;
         fn at_or_after(from: ReplayKey) -> Result<Option<Logged>, StoreError>;
         fn after(position: ReplayKey) -> Result<Option<Logged>, StoreError>;
         fn newest_before(position: ReplayKey) -> Result<i64, StoreError>;

@@ -1,5 +1,7 @@
 //! The action log: records and their shared patches, in the one order.
 
+use std::collections::BTreeSet;
+
 use uuid::Uuid;
 
 use super::StoreError;
@@ -50,14 +52,16 @@ pub trait LogStore {
     fn put_record(&self, record: &StoredRecord) -> Result<(), StoreError>;
     /// Forgets a record and its patch.
     fn remove_record(&self, id: ActionId) -> Result<(), StoreError>;
+    /// Those of these records that are here.
+    fn known(&self, ids: &[ActionId]) -> Result<BTreeSet<ActionId>, StoreError>;
     /// One record with its patch.
     fn record(&self, id: ActionId) -> Result<Option<StoredRecord>, StoreError>;
     /// Replaces the patch of a pending action by what its replay did.
     fn put_patch(&self, id: ActionId, rows: &[Patch]) -> Result<(), StoreError>;
     /// The server accepted a record under this number.
     fn accept(&self, id: ActionId, number: ServerIngestId) -> Result<(), StoreError>;
-    /// Remembers whether this replica can judge an action.
-    fn remember_faithful(&self, id: ActionId, faithful: bool) -> Result<(), StoreError>;
+    /// Remembers whether this replica can judge an action, or that this is not known.
+    fn remember_faithful(&self, id: ActionId, faithful: Option<bool>) -> Result<(), StoreError>;
 
     /// The first position at or after `from`, with all that is there.
     fn at_or_after(&self, from: ReplayKey) -> Result<Option<Logged>, StoreError>;

@@ -1,6 +1,8 @@
 //! The action log on SQLite.
 
-use rusqlite::{OptionalExtension, Params};
+use std::collections::BTreeSet;
+
+use rusqlite::{OptionalExtension, Params, params_from_iter};
 use uuid::Uuid;
 
 use super::SqliteTxn;
@@ -8,6 +10,9 @@ use super::record::{bound, logged, read_position, records};
 use crate::model::{ActionId, ClientId, Patch, ReplayKey, ServerIngestId};
 use crate::store::log::UNSENT;
 use crate::store::{LogStore, Logged, StoreError, StoredRecord};
+
+/// So many ids are looked up by one statement.
+const KNOWN_AT_ONCE: usize = 100;
 
 impl SqliteTxn<'_> {
     fn position(&self, sql: &str, params: impl Params) -> Result<Option<ReplayKey>, StoreError> {
@@ -31,6 +36,21 @@ impl LogStore for SqliteTxn<'_> {
         Ok(())
     }
 
+    fn known(&self, ids: &[ActionId]) -> Result<BTreeSet<ActionId>, StoreError> {
+        let sql = format!("SELECT id FROM action_records WHERE id IN (?{})", ", ?".repeat(KNOWN_AT_ONCE - 1));
+        let mut statement = self.transaction.prepare_cached(&sql)?;
+        let mut known = BTreeSet::new();
+        for ids in ids.chunks(KNOWN_AT_ONCE) {
+            // Places that are left over are NULL, and no id is.
+            let places = (0..KNOWN_AT_ONCE).map(|place| ids.get(place).map(|id| id.as_uuid().as_bytes()));
+            let mut rows = statement.query(params_from_iter(places))?;
+            while let Some(row) = rows.next()? {
+                known.insert(ActionId::from_uuid(Uuid::from_bytes(row.get(0)?)));
+            }
+        }
+        Ok(known)
+    }
+
     fn record(&self, id: ActionId) -> Result<Option<StoredRecord>, StoreError> {
         Ok(self.records_where(records!("WHERE id = ?"), [id.as_uuid().as_bytes()])?.pop())
     }
@@ -52,7 +72,7 @@ impl LogStore for SqliteTxn<'_> {
         Ok(())
     }
 
-    fn remember_faithful(&self, id: ActionId, faithful: bool) -> Result<(), StoreError> {
+    fn remember_faithful(&self, id: ActionId, faithful: Option<bool>) -> Result<(), StoreError> {
         self.transaction
             .prepare_cached("UPDATE action_records SET faithful = ? WHERE id = ?")?
             .execute((faithful, id.as_uuid().as_bytes()))?;

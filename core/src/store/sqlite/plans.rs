@@ -70,7 +70,7 @@ fn walk(txn: &dyn StoreTxn) -> Result<(), crate::store::StoreError> {
     txn.next_generation()?;
     txn.staged()?;
     txn.pending_count()?;
-    txn.remember_faithful(id, true)?;
+    txn.remember_faithful(id, Some(true))?;
     txn.remove_unsent_corrections(position)?;
     txn.quarantine(id, QuarantineKind::RejectedByServer, "reason")?;
     txn.put_fate(id, position.clock, &Fate::Confirmed)?;
@@ -84,6 +84,7 @@ fn walk(txn: &dyn StoreTxn) -> Result<(), crate::store::StoreError> {
     txn.put_cursor(&stored.rows[0].audience_key, Cursor::new(1))?;
     txn.rewind(id)?;
     txn.accept(id, ServerIngestId::new(1))?;
+    txn.known(&[id])?;
     txn.record(id)?;
     txn.remove_record(id)
 }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::StoreFixture;
 use super::subject::{accepted, action, columns, correction, patch, pending, put, step, thing, walk};
 use super::values::awkward;
-use crate::model::{Effect, Patch, RecordBody};
+use crate::model::{ActionId, Effect, Patch, RecordBody};
 
 /// Every column of `things` with its `n`th awkward value.
 fn awkward_patches() -> Vec<Patch> {
@@ -54,6 +54,11 @@ pub fn a_record_is_kept_whole(fixture: &impl StoreFixture) {
             assert_eq!(txn.record(id).expect("reads").as_ref(), Some(record));
         }
         assert_eq!(txn.record(action(99)).expect("reads"), None);
+        let ids: Vec<ActionId> = (0..250).map(action).collect();
+        let known = txn.known(&ids).expect("reads");
+        assert!(!known.is_empty());
+        assert!(ids.iter().all(|id| known.contains(id) == txn.record(*id).expect("reads").is_some()), "{known:?}");
+        assert_eq!(txn.known(&[]).expect("reads"), [].into());
     });
 }
 
@@ -67,10 +72,12 @@ pub fn a_record_put_again_replaces_the_first(fixture: &impl StoreFixture) {
         assert_eq!(txn.record(action(1)).expect("reads"), Some(again));
         assert_eq!(walk(txn), [action(2), action(1)]);
         assert_eq!(txn.pending_count().expect("reads"), 1);
-        txn.remember_faithful(action(2), true).expect("is put");
+        txn.remember_faithful(action(2), Some(true)).expect("is put");
         assert_eq!(txn.record(action(2)).expect("reads").and_then(|record| record.faithful), Some(true));
-        txn.remember_faithful(action(2), false).expect("is put");
+        txn.remember_faithful(action(2), Some(false)).expect("is put");
         assert_eq!(txn.record(action(2)).expect("reads").and_then(|record| record.faithful), Some(false));
+        txn.remember_faithful(action(2), None).expect("is put");
+        assert_eq!(txn.record(action(2)).expect("reads").and_then(|record| record.faithful), None);
     });
 }
 
