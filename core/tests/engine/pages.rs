@@ -112,3 +112,19 @@ fn a_page_of_another_history_spoils_the_step() {
     assert_eq!(refused, Err(EngineError::EpochChanged { expected, actual }));
     assert_eq!((device.count("lists"), cursor(&mut device, "p")), (0, 0));
 }
+
+#[test]
+fn what_is_late_within_the_step_is_no_reason_to_overrule_its_author() {
+    let mut device = device();
+    let unlike = remote(
+        2,
+        NOW + 9,
+        &sql(&["UPDATE lists SET name = 'as run here' WHERE id = 'l'"]),
+        vec![set_name(0, "l", "as its author did", false)],
+    );
+    // The third is beneath the second: whether the code here does what its author saw is not known from this run.
+    let records = vec![insert(1, NOW, "l", "one"), unlike, update(3, NOW + 5, "l", "late beneath")];
+    device.engine.integrate_page(page(3, records)).expect("integrates");
+    assert_eq!(device.rows("SELECT name FROM lists")[0]["name"], "as its author did".into());
+    assert_eq!(device.pending(), [], "no correction");
+}
