@@ -80,7 +80,7 @@ pub(crate) fn cursor(device: &mut Device, key: &str) -> i64 {
     device.engine.cursors().expect("reads")[&audience(key)].get()
 }
 
-fn name_of(device: &Device, row: &str) -> Option<Value> {
+pub(crate) fn name_of(device: &Device, row: &str) -> Option<Value> {
     let rows = device.rows(&format!("SELECT name FROM lists WHERE id = '{row}'"));
     rows.first().map(|row| row["name"].clone())
 }

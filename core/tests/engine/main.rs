@@ -13,6 +13,7 @@ mod integrate;
 mod pages;
 mod purity;
 mod recovery;
+mod rules;
 mod support;
 mod upcast;
 mod versions;
