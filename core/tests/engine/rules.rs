@@ -196,3 +196,15 @@ fn cor_an_own_pending_action_is_late_beneath_what_comes_after_it() {
         assert_eq!(rows_to_send(&mut device), [set_name(0, "m", "mine", true), set_name(0, "l", "2", false)]);
     }
 }
+
+/// An action's author may judge it whatever its code does now: here it counts otherwise than when it was executed.
+#[test]
+fn sfo_an_author_may_always_judge() {
+    let mut device = device();
+    let mut own = counting(2, "7");
+    own.record.client_id = device.engine.client_id().expect("reads");
+    device.engine.integrate_page(page(2, vec![insert(1, NOW, "l", "one"), own])).expect("integrates");
+    assert_eq!((name_of(&device, "l"), device.pending()), (Some("7".into()), vec![]), "nothing came late beneath");
+    device.engine.integrate_page(page(3, vec![insert(3, NOW + 1, "m", "late")])).expect("integrates");
+    assert_eq!(rows_to_send(&mut device), [set_name(0, "l", "2", false)]);
+}
