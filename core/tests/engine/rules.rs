@@ -208,3 +208,37 @@ fn sfo_an_author_may_always_judge() {
     device.engine.integrate_page(page(3, vec![insert(3, NOW + 1, "m", "late")])).expect("integrates");
     assert_eq!(rows_to_send(&mut device), [set_name(0, "l", "2", false)]);
 }
+
+/// The rows of an action that come later, when its other audience is fetched, join those that are here.
+#[test]
+fn ing_rows_that_come_later_join_those_of_the_same_action() {
+    let mut device = device();
+    let both = [
+        "INSERT INTO lists (id, name, audience_key) VALUES ('l', 'one', 'p')",
+        "INSERT INTO lists (id, name, audience_key) VALUES ('m', 'two', 'p')",
+    ];
+    let whole = remote(1, NOW, &sql(&both), vec![set_name(0, "l", "one", true), set_name(1, "m", "two", true)]);
+    for part in whole.rows.clone() {
+        let record = LogRecord { rows: vec![part], ..whole.clone() };
+        device.engine.integrate_page(page(1, vec![record])).expect("integrates");
+    }
+    assert_eq!((name_of(&device, "l"), name_of(&device, "m")), (Some("one".into()), Some("two".into())));
+    assert_eq!(rows_to_send(&mut device), []);
+}
+
+/// An own action that the server has stays visible while its audience waits for a snapshot.
+#[test]
+fn boot_what_ran_here_stays_visible_until_a_snapshot_replaces_it() {
+    let mut device = device();
+    let id = device.run(&["INSERT INTO lists (id, name, audience_key) VALUES ('l', 'mine', 'p')"]).expect("runs");
+    let sent = device.batch().expect("pending").batch.records.remove(0);
+    let mut own = insert(1, NOW, "l", "mine");
+    own.record.id = id;
+    own.record.clock = sent.clock;
+    own.record.client_id = device.engine.client_id().expect("reads");
+    own.record.body = sent.body;
+    device.engine.rebase().expect("marks");
+    device.engine.integrate_page(page(1, vec![own])).expect("integrates");
+    assert_eq!(name_of(&device, "l"), Some("mine".into()));
+    assert_eq!(device.engine.pending_count().expect("reads"), 0, "it is accepted");
+}
