@@ -54,7 +54,7 @@ impl Floor {
         };
         connection.execute_batch(&format!(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA foreign_keys = ON; \
-             PRAGMA recursive_triggers = ON;"
+             PRAGMA recursive_triggers = ON; PRAGMA cache_size = -8192;"
         ))?;
         let theirs: Vec<String> = connection
             .prepare("SELECT name FROM sqlite_schema WHERE type = 'trigger'")?

@@ -189,16 +189,11 @@ impl<'a> Replay<'a> {
 
     /// Runs an accepted action on the rows as they are. What it did stays exactly if it is the effective patch.
     fn try_run(&self, action: &StoredRecord, accepted: &Accepted<'_>) -> Result<Option<Outcome>, StoreError> {
-        self.txn.savepoint()?;
-        let Some(ran) = self.run(action)? else {
-            self.txn.release_savepoint()?;
-            return Ok(None);
-        };
+        let Some(ran) = self.run(action)? else { return Ok(None) };
         let is_accepted = ran.as_ref().is_ok_and(|did| accepted.is(did));
-        if is_accepted {
-            self.txn.release_savepoint()?;
-        } else {
-            self.txn.rollback_to_savepoint()?;
+        if !is_accepted {
+            // Its own undo takes it back: a savepoint would copy every page that each action touches.
+            self.txn.rewind(action.record.id)?;
         }
         Ok(Some(Outcome { ran, is_accepted }))
     }

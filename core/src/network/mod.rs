@@ -44,7 +44,7 @@ pub trait Network: Send + Sync + std::fmt::Debug + 'static {
     /// Asks for one chunk of a snapshot; the same chunk again is the same.
     ///
     /// # Errors
-    /// [`FaultCode::SnapshotGone`](crate::wire::FaultCode::SnapshotGone): begin another.
+    /// [`FaultCode::SnapshotGone`]: begin another.
     async fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotChunk, NetworkError>;
 
     /// Asks for the digests of audiences.

@@ -42,6 +42,9 @@ const SCHEMA: &str = include_str!("schema.sql");
 /// More distinct statements than an app's actions and the engine together have.
 const STATEMENT_CACHE: usize = 256;
 
+/// Enough for the inner pages of the log's indices after a long history; SQLite's own 2 MiB are not.
+const PAGE_CACHE_KIB: u32 = 8 * 1024;
+
 /// How much of the newest work a power cut may take. A crash of the process never takes any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
@@ -106,7 +109,7 @@ impl SqliteStore {
         };
         connection.execute_batch(&format!(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA foreign_keys = ON; \
-             PRAGMA recursive_triggers = ON;"
+             PRAGMA recursive_triggers = ON; PRAGMA cache_size = -{PAGE_CACHE_KIB};"
         ))?;
         let capture = Capture::install_functions(&mut connection)?;
         let setup = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
