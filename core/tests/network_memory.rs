@@ -12,7 +12,10 @@ use synchrotron_core::model::{
 use synchrotron_core::network::memory::{MemoryServer, PageBounds};
 use synchrotron_core::network::suite::NetworkFixture;
 use synchrotron_core::network::{Carrier, Ingress, Network, NetworkError};
-use synchrotron_core::wire::{FetchRequest, Outcome, RejectionKind, SessionRequest, UploadBatch, UploadRecord};
+use synchrotron_core::wire::{
+    Fault, FaultCode, FetchRequest, Outcome, RejectionKind, SessionRequest, SnapshotPosition, SnapshotRequest,
+    UploadBatch, UploadRecord,
+};
 use uuid::Uuid;
 
 const NOW_MS: i64 = 1_800_000_000_000;
@@ -250,4 +253,31 @@ async fn another_epoch_begins_with_an_empty_log() {
     let request = FetchRequest { client_id: client(1), epoch: current, cursors: Cursors::new() };
     let page = network.fetch(&request).await.expect("online");
     assert_eq!((page.records, page.cursors), (vec![], Cursors::from([(audience("p"), Cursor::START)])));
+}
+
+#[tokio::test]
+async fn a_membership_that_ends_ends_the_snapshot() {
+    let server = server();
+    server.set_snapshot_rows_max(1);
+    let alice = user("alice");
+    server.allow(&alice, &audience("p"));
+    let network = server.connect(alice.clone());
+    let rows = vec![patch("a", "p", Effect::Insert(holder("x")))];
+    assert!(is_accepted(&upload(&network, &batch(&server, client(1), vec![action(1, rows)])).await));
+    let rows = vec![patch("b", "p", Effect::Insert(holder("x")))];
+    assert!(is_accepted(&upload(&network, &batch(&server, client(1), vec![action(2, rows)])).await));
+    let begin = SnapshotRequest {
+        client_id: client(1),
+        epoch: server.epoch(),
+        audiences: vec![audience("p")],
+        ids: vec![],
+        resume: None,
+    };
+    let first = network.snapshot(&begin).await.expect("online");
+    assert!(!first.last);
+    let next = SnapshotRequest { resume: Some(SnapshotPosition { chunk: 1, ..first.position }), ..begin };
+    assert!(network.snapshot(&next).await.expect("online").last);
+    server.revoke(&alice, &audience("p"));
+    let fault = network.snapshot(&next).await.expect_err("no row of it leaves any more");
+    assert!(matches!(fault, NetworkError::Fault(Fault { code: FaultCode::SnapshotGone, .. })), "{fault}");
 }

@@ -199,3 +199,13 @@ fn u04_a_dropped_action_that_the_server_takes_after_the_snapshot_leaves_the_quar
     assert_eq!((device.count("notes"), device.engine.fate(id).expect("reads")), (1, Some(Fate::Confirmed)));
     assert_eq!(device.engine.quarantined_count().expect("reads"), 0, "a retry would do it twice");
 }
+
+#[test]
+fn rb_nothing_is_uploaded_while_rows_wait_for_a_snapshot() {
+    let mut device = Device::new();
+    device.begin_session();
+    device.run(&[LIST]).expect("runs");
+    assert!(device.batch().is_some());
+    device.engine.rebase().expect("marks");
+    assert_eq!(device.batch(), None, "it has to run on the server's rows first");
+}

@@ -49,7 +49,11 @@ impl Snapshots {
         };
         let gone = || Fault::new(FaultCode::SnapshotGone, format!("{position:?} is not held"));
         let (of, chunks) = self.held.get(&position.snapshot_id).ok_or_else(gone)?;
-        if *of != request.client_id {
+        // A membership that ends, ends the snapshot: no further row of it leaves.
+        let header = chunks.first().and_then(|first| first.header.as_ref());
+        let left =
+            header.is_some_and(|of| of.audiences.iter().any(|audience| !visible.contains(&audience.audience_key)));
+        if *of != request.client_id || left {
             return Err(gone());
         }
         let index = usize::try_from(position.chunk).expect("BUG: u32 fits into usize");
