@@ -180,7 +180,9 @@ impl<'a> Replay<'a> {
             return Ok(Settled::Without(Box::new(pending), reason));
         }
         self.committed.rows.extend(effect.iter().map(Patch::row_key));
-        if let Some(action) = logged.action.as_ref().filter(|action| action.record.client_id == self.client_id) {
+        // What ran here is told to whoever ran it, also if this device had another id when it was sent.
+        let ran_here = |action: &&StoredRecord| action.record.client_id == self.client_id || action.executed.is_some();
+        if let Some(action) = logged.action.as_ref().filter(ran_here) {
             let reason = own_reason.or_else(|| accepted.newest_reason());
             self.decide_accepted(action, &effect, reason.as_ref())?;
         }
