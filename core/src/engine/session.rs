@@ -6,19 +6,22 @@
 use std::collections::BTreeMap;
 
 use super::{Committed, Engine, EngineError, doctor};
-use crate::model::{AudienceKey, Cursor};
+use crate::model::{AudienceKey, Cursor, Hlc};
 use crate::store::{AudienceState, Store, StoreTxn};
 use crate::wire::{AudienceHead, Session};
 
 /// A wall clock that is off by less than this is left alone: a message's way takes its time too.
 const CLOCK_OFF_MS: i64 = 2_000;
 
+/// How long the fate of an action is kept, by the server's clock: 30 days.
+const FATES_KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1_000;
+
 impl<S: Store> Engine<S> {
     /// Takes what a session reply says: who the server sees, its history and its clock, the user's audiences.
     ///
     /// Rows of audiences that the user has left are gone when this returns; pending actions that need them are in
     /// quarantine. Audiences that are new here, and all of them if the server has another history, wait for
-    /// [`Self::snapshot_request`].
+    /// [`Self::snapshot_request`]. Fates of actions older than 30 days are forgotten.
     ///
     /// # Errors
     /// [`EngineError::ForeignUser`] if the connection proves another user than this database belongs to.
@@ -35,6 +38,7 @@ impl<S: Store> Engine<S> {
         txn.put_clock_offset_ms(if off.abs() < CLOCK_OFF_MS { 0 } else { off })?;
         let first = txn.epoch()?.is_none();
         let another = txn.epoch()?.is_some_and(|epoch| epoch != session.epoch);
+        txn.prune_fates(Hlc::at_millis(session.server_time_ms - FATES_KEPT_MS))?;
         txn.put_session(&session.user_id, session.epoch)?;
         let damaged = doctor::quick(&*txn)?.is_some();
         let mut known: BTreeMap<AudienceKey, AudienceState> = txn.audiences()?.into_iter().collect();

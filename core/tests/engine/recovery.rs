@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 use synchrotron_core::engine::{Engine, ExecuteError, Finding, Limits, SignOutError, Unsent};
-use synchrotron_core::model::{ActionRecord, ClientId, Cursor, Cursors, ServerIngestId, SnapshotId, UserId};
+use synchrotron_core::model::{ActionRecord, ClientId, Cursor, Cursors, Epoch, ServerIngestId, SnapshotId, UserId};
 use synchrotron_core::store::{Fate, QuarantineKind, SqliteSettings, SqliteStore};
 use synchrotron_core::wire::{
-    FetchPage, LogRecord, Outcome, RejectionKind, SnapshotAudience, SnapshotChunk, SnapshotHeader, SnapshotPosition,
-    UploadRecord,
+    FetchPage, LogRecord, Outcome, RejectionKind, Session, SnapshotAudience, SnapshotChunk, SnapshotHeader,
+    SnapshotPosition, UploadRecord,
 };
 use uuid::Uuid;
 
@@ -208,4 +208,24 @@ fn rb_nothing_is_uploaded_while_rows_wait_for_a_snapshot() {
     assert!(device.batch().is_some());
     device.engine.rebase().expect("marks");
     assert_eq!(device.batch(), None, "it has to run on the server's rows first");
+}
+
+#[test]
+fn fates_are_listed_and_forgotten_by_age() {
+    let mut device = Device::new();
+    device.begin_session();
+    let dropped = device.run(&[LIST]).expect("runs");
+    device.engine.hard_resync().expect("drops");
+    let listed = device.engine.fates(None, 10).expect("reads");
+    assert_eq!(listed.iter().map(|fated| fated.action_id).collect::<Vec<_>>(), [dropped]);
+    let session = |days: i64| Session {
+        user_id: UserId::new("alice").expect("ok"),
+        epoch: Epoch::from_uuid(Uuid::from_u128(0xe)),
+        server_time_ms: NOW + days * 24 * 60 * 60 * 1_000,
+        audiences: Vec::new(),
+    };
+    device.engine.begin_session(&session(29), NOW).expect("begins");
+    assert_eq!(device.engine.fates(None, 10).expect("reads").len(), 1);
+    device.engine.begin_session(&session(31), NOW).expect("begins");
+    assert_eq!(device.engine.fates(None, 10).expect("reads"), []);
 }
