@@ -43,7 +43,8 @@ impl Client {
         Ok(report)
     }
 
-    /// Compares the rows here with the server's, audience by audience, by their digests. Pending work does not count.
+    /// Compares what history makes of the rows here with the server's rows, audience by audience, by their digests. Pending
+    /// work does not count; whether the rows are what history makes of them, [`Self::check`] tells.
     ///
     /// # Errors
     /// [`ClientError::Engine`] if the database cannot be read, [`ClientError::Sync`] if the server cannot be asked.
