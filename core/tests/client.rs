@@ -125,6 +125,14 @@ fn user_id(user: &str) -> UserId {
     UserId::new(user).expect("ok")
 }
 
+/// Who acts in one and the same millisecond is ordered by client id, which is random.
+async fn until_a_later_millisecond() {
+    let now = wall_clock_ms();
+    while wall_clock_ms() <= now {
+        tokio::task::yield_now().await;
+    }
+}
+
 async fn within<T>(future: impl Future<Output = Result<T, ClientError>>) -> T {
     tokio::time::timeout(DEADLINE, future).await.expect("in time").expect("works")
 }
@@ -176,6 +184,7 @@ async fn two_offline_bookings_end_as_one_and_the_loser_is_told_why() {
     alice.go_offline();
     bob.go_offline();
     let mut bobs = within(bob.execute(Book { seat: "a".into() })).await;
+    until_a_later_millisecond().await;
     let mut alices = within(alice.execute(Book { seat: "a".into() })).await;
     alice.go_online(to_alice);
     within(alice.sync_now()).await;
