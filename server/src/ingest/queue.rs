@@ -6,8 +6,8 @@
 //! # Invariants
 //! - Every upload gets one outcome, unless its caller has left. One whose caller has left is decided all the same.
 //! - A group has one upload of a device at most; of several, the later wait.
-//! - What holds up one upload, such as a row that a long transaction has locked, holds up the others of its group for a
-//!   moment only: then each is tried alone, beside the workers.
+//! - What holds up one upload, such as a row that a long transaction has locked, holds up a worker and the others of its
+//!   group for a moment only: then each is tried alone, beside the workers.
 //! - A user that sends too much is told to come back, and keeps nobody else waiting.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -140,38 +140,42 @@ impl Worker {
             if group.is_empty() {
                 return;
             }
-            let within = if group.len() == 1 { bounds.lock_within } else { bounds.group_lock_within };
-            let Err(group) = self.take(group, within).await else { continue };
+            let Err(group) = self.take(group, bounds.group_lock_within, is_worth_another_try).await else { continue };
             for waiting in group {
                 let (worker, alone) = (self.clone(), Arc::clone(&self.alone));
                 tokio::spawn(async move {
                     let _room = alone.acquire_owned().await;
-                    // Its caller hears of a panic by the answer that is dropped.
-                    drop(worker.take(vec![waiting], bounds.lock_within).await);
+                    let taken = worker.take(vec![waiting], bounds.lock_within, |_, _| false).await;
+                    // It panicked again, alone: its caller hears of it by the answer that is dropped.
+                    drop(taken);
                 });
             }
         }
     }
 
-    /// Decides a group and tells the outcomes; a group of several that met trouble is given back, to be tried one by one.
-    async fn take(&self, group: Vec<Waiting>, lock_within: Duration) -> Result<(), Vec<Waiting>> {
+    /// Decides a group and tells the outcomes. A group that met trouble for which another try is worth it, or whose
+    /// work panicked, is given back.
+    async fn take(
+        &self,
+        group: Vec<Waiting>,
+        lock_within: Duration,
+        again: fn(&sqlx_core::Error, usize) -> bool,
+    ) -> Result<(), Vec<Waiting>> {
         let uploads: Vec<&Upload> = group.iter().map(|waiting| &waiting.upload).collect();
         let committing = AssertUnwindSafe(self.ingest.commit(&uploads, lock_within)).catch_unwind();
         let outcomes = match committing.await {
             Ok(Ok(outcomes)) => outcomes,
+            Ok(Err(error)) if again(&error, group.len()) => {
+                tracing::debug!(error = %error, uploads = group.len(), "ingest.alone");
+                return Err(group);
+            }
             Ok(Err(error)) => {
-                tracing::warn!(error = %error, uploads = uploads.len(), "ingest.retry");
-                if uploads.len() > 1 && is_about_one(&error) {
-                    return Err(group);
-                }
-                vec![Outcome::Retry { after_ms: RETRY_AFTER_MS }; uploads.len()]
+                tracing::warn!(error = %error, uploads = group.len(), "ingest.retry");
+                vec![Outcome::Retry { after_ms: RETRY_AFTER_MS }; group.len()]
             }
             Err(_) => {
-                tracing::error!(uploads = uploads.len(), "work on uploads panicked");
-                if uploads.len() > 1 {
-                    return Err(group);
-                }
-                return Ok(());
+                tracing::error!(uploads = group.len(), "work on uploads panicked");
+                return Err(group);
             }
         };
         for (waiting, outcome) in group.into_iter().zip(outcomes) {
@@ -182,9 +186,18 @@ impl Worker {
     }
 }
 
-/// Whether one upload may be what the trouble is about: it waited for a lock for too long, took too long, or is a riddle.
-/// When Postgres is away, trying each alone would only take longer.
-fn is_about_one(error: &sqlx_core::Error) -> bool {
-    matches!(error, sqlx_core::Error::Database(error) if error.code().is_none_or(|code| !code.starts_with("57P") && !code.starts_with("53")))
-        || matches!(error, sqlx_core::Error::Decode(_) | sqlx_core::Error::RowNotFound)
+/// Whether uploads that met this together are worth trying alone: one may have waited for a lock that somebody holds for
+/// long, or be a riddle to Postgres. When Postgres itself is in trouble, trying each alone would only take longer.
+fn is_worth_another_try(error: &sqlx_core::Error, uploads: usize) -> bool {
+    match error {
+        sqlx_core::Error::Database(error) => match error.code().as_deref() {
+            // lock_not_available
+            Some("55P03") => true,
+            // insufficient resources, operator intervention, connection exception
+            Some(code) => uploads > 1 && !["53", "57", "08"].contains(&code.get(..2).unwrap_or_default()),
+            None => false,
+        },
+        sqlx_core::Error::Decode(_) | sqlx_core::Error::RowNotFound => uploads > 1,
+        _ => false,
+    }
 }

@@ -13,8 +13,7 @@ pub struct UploadSettings {
     pub group_uploads_max: usize,
     /// A transaction takes no further upload when it has this many records.
     pub group_records_max: usize,
-    /// How long a transaction of several uploads waits for a lock that somebody else holds, before each of them is tried
-    /// alone.
+    /// How long a worker waits for a lock that somebody else holds, before each upload of its transaction is tried alone.
     pub group_lock_within: Duration,
     /// How long an upload that is tried alone waits for a lock.
     pub lock_within: Duration,
