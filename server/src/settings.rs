@@ -5,6 +5,7 @@
 mod jwt;
 mod secret;
 mod snapshots;
+mod supabase;
 
 use std::fmt;
 
@@ -13,8 +14,6 @@ use synchrotron_core::model::TableName;
 pub use jwt::{Algorithm, JwtSettings, UnknownAlgorithm};
 pub use secret::Secret;
 pub use snapshots::SnapshotSettings;
-
-use crate::auth::TokenVerifier;
 
 /// Everything that the server's core needs to be told.
 #[derive(Debug, Clone)]
@@ -171,21 +170,6 @@ impl Settings {
             head_gate: HeadGate::default(),
             pool_connections_max: 10,
             snapshots: SnapshotSettings::default(),
-        }
-    }
-
-    /// The verifier that these settings ask for.
-    #[must_use]
-    pub fn token_verifier(&self) -> TokenVerifier {
-        let secret = self.jwt.secret.as_ref().expect("BUG: only secrets are verified with so far");
-        let verifier = TokenVerifier::hs256(secret.as_bytes()).with_leeway_seconds(self.jwt.leeway_seconds);
-        let verifier = match &self.jwt.issuer {
-            Some(issuer) => verifier.with_issuer(issuer),
-            None => verifier,
-        };
-        match &self.jwt.audience {
-            Some(audience) => verifier.with_audience(audience),
-            None => verifier,
         }
     }
 
