@@ -81,6 +81,8 @@ impl From<jsonwebtoken::errors::Error> for TokenError {
             ErrorKind::InvalidClaimFormat(claim) => Self::ClaimFormat { claim },
             ErrorKind::InvalidIssuer => Self::Issuer,
             ErrorKind::InvalidAudience => Self::Audience,
+            // A key of the set that is no point on its curve verifies nothing.
+            ErrorKind::InvalidEcdsaKey | ErrorKind::InvalidEddsaKey | ErrorKind::InvalidKeyFormat => Self::UnknownKey,
             _ => Self::Malformed,
         }
     }

@@ -19,6 +19,8 @@ use synchrotron_server::service::Service;
 use synchrotron_server::settings::Settings;
 use uuid::Uuid;
 
+use crate::issuer::quick;
+
 pub(crate) const SECRET: &[u8] = b"the secret of these tests";
 pub(crate) const BODY_BYTES_MAX: usize = 64 << 10;
 const SCHEMA: &str = "
@@ -67,10 +69,13 @@ impl Api {
         let mut limits = HttpLimits::for_settings(&settings);
         limits.body_bytes_max = BODY_BYTES_MAX;
         change(&mut limits);
-        let app = router(service, Arc::new(TokenVerifier::new(&settings.jwt).expect("verifies")), limits);
+        let app =
+            router(service, Arc::new(TokenVerifier::with_limits(&settings.jwt, quick()).expect("verifies")), limits);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         tokio::spawn(async move { axum::serve(listener, app).await });
+        // Whoever is first: clients with TLS want it whatever their URL.
+        let _earlier = rustls::crypto::ring::default_provider().install_default();
         Self { url, database, client: Client::new() }
     }
 
