@@ -2,17 +2,20 @@
 //!
 //! Place in the journey: read once, at start. Where it comes from (arguments, environment) is `main`'s business.
 
+mod jwt;
+mod secret;
 mod snapshots;
+mod supabase;
 mod uploads;
 
 use std::fmt;
 
 use synchrotron_core::model::TableName;
 
+pub use jwt::{Algorithm, JwtSettings, UnknownAlgorithm};
+pub use secret::Secret;
 pub use snapshots::SnapshotSettings;
 pub use uploads::UploadSettings;
-
-use crate::auth::TokenVerifier;
 
 /// Everything that the server's core needs to be told.
 #[derive(Debug, Clone)]
@@ -51,31 +54,6 @@ pub enum HeadGate {
     Visible,
     /// Of those that the upload writes to.
     Touched,
-}
-
-/// How tokens are verified.
-#[derive(Clone, PartialEq, Eq)]
-pub struct JwtSettings {
-    /// The secret shared with whoever signs tokens (HS256).
-    pub secret: Vec<u8>,
-    /// The only issuer that is believed, if set.
-    pub issuer: Option<String>,
-    /// The only audience that tokens may be made for, if set.
-    pub audience: Option<String>,
-    /// How far apart the clocks of issuer and server may be.
-    pub leeway_seconds: u64,
-}
-
-impl fmt::Debug for JwtSettings {
-    /// The secret stays one.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JwtSettings")
-            .field("secret", &"…")
-            .field("issuer", &self.issuer)
-            .field("audience", &self.audience)
-            .field("leeway_seconds", &self.leeway_seconds)
-            .finish()
-    }
 }
 
 /// A connection URL; it may hold a password and so is never shown.
@@ -133,13 +111,50 @@ pub enum SettingsError {
         /// The least that is safe with HS256.
         min: usize,
     },
+    /// Nothing is there that a token could be verified with.
+    #[error("tokens cannot be verified: neither a secret nor the URL of a key set is given")]
+    NoTokenKeys,
+    /// The key set cannot be there.
+    #[error("the URL of the key set {fact}")]
+    JwksUrl {
+        /// What is wrong with it.
+        fact: &'static str,
+    },
+    /// An algorithm is allowed for which there are no keys.
+    #[error("{algorithm} is allowed, but {missing} is not given")]
+    AlgorithmWithoutKeys {
+        /// Which.
+        algorithm: Algorithm,
+        /// Where its keys would come from.
+        missing: &'static str,
+    },
+    /// A way of verifying tokens is given that no algorithm uses.
+    #[error("{given} is given, but no algorithm that uses it is allowed")]
+    KeysWithoutAlgorithm {
+        /// Which.
+        given: &'static str,
+    },
+    /// The claim that names the user cannot be one.
+    #[error("user_claim names no claim")]
+    UserClaim,
+    /// A bound is above one that is safe.
+    #[error("{setting} is {actual}, at most {max} is safe")]
+    TooLarge {
+        /// Which setting.
+        setting: &'static str,
+        /// Its value.
+        actual: u64,
+        /// The most that is safe.
+        max: u64,
+    },
+    /// Supabase's variables are there, and one of them is no URL.
+    #[error("SUPABASE_URL is no http or https URL")]
+    SupabaseUrl,
     /// The role's name is empty or too long for Postgres.
     #[error("app_role is not a role name")]
     RoleName,
 }
 
-/// Shorter secrets can be guessed offline from one token.
-const SECRET_BYTES_MIN: usize = 16;
 /// Postgres cuts longer names.
 const ROLE_BYTES_MAX: usize = 63;
 
@@ -151,7 +166,7 @@ impl Settings {
             database_url: DatabaseUrl::new(database_url),
             tables,
             app_role: "synchrotron_user".to_owned(),
-            jwt: JwtSettings { secret: jwt_secret.into(), issuer: None, audience: None, leeway_seconds: 30 },
+            jwt: JwtSettings::with_secret(jwt_secret.into()),
             max_clock_ahead_ms: 60_000,
             max_upload_bytes: 8 << 20,
             max_record_bytes: 4 << 20,
@@ -160,20 +175,6 @@ impl Settings {
             pool_connections_max: 10,
             uploads: UploadSettings::default(),
             snapshots: SnapshotSettings::default(),
-        }
-    }
-
-    /// The verifier that these settings ask for.
-    #[must_use]
-    pub fn token_verifier(&self) -> TokenVerifier {
-        let verifier = TokenVerifier::hs256(&self.jwt.secret).with_leeway_seconds(self.jwt.leeway_seconds);
-        let verifier = match &self.jwt.issuer {
-            Some(issuer) => verifier.with_issuer(issuer),
-            None => verifier,
-        };
-        match &self.jwt.audience {
-            Some(audience) => verifier.with_audience(audience),
-            None => verifier,
         }
     }
 
@@ -193,9 +194,7 @@ impl Settings {
         if self.app_role.is_empty() || self.app_role.len() > ROLE_BYTES_MAX || self.app_role.contains('\0') {
             return Err(SettingsError::RoleName);
         }
-        if self.jwt.secret.len() < SECRET_BYTES_MIN {
-            return Err(SettingsError::SecretTooShort { actual: self.jwt.secret.len(), min: SECRET_BYTES_MIN });
-        }
+        self.jwt.validate()?;
         let at_least = |setting, actual: u64, min: u64| {
             if actual < min { Err(SettingsError::TooSmall { setting, actual, min }) } else { Ok(()) }
         };
@@ -237,7 +236,7 @@ mod tests {
         let nobody = SnapshotSettings { open_max: 0, ..SnapshotSettings::default() };
         let closed = Settings { snapshots: nobody, ..settings() };
         assert!(matches!(closed.validate(), Err(SettingsError::TooSmall { setting: "snapshots.open_max", .. })));
-        let guessable = Settings { jwt: JwtSettings { secret: vec![1], ..settings().jwt }, ..settings() };
+        let guessable = Settings { jwt: JwtSettings::with_secret([1]), ..settings() };
         assert!(matches!(guessable.validate(), Err(SettingsError::SecretTooShort { .. })));
     }
 }

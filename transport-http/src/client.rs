@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,15 +20,14 @@ use synchrotron_core::wire::{
 
 use crate::routes;
 use crate::settings::{HttpSettings, SetupError};
+use crate::tokens::Tokens;
 
 /// A [`Network`] over HTTP. It has no push: [`Network::subscribe`] gives `None`.
 pub struct HttpNetwork {
     base: Url,
     client: Client,
     settings: HttpSettings,
-    tokens: Arc<dyn TokenSource>,
-    /// The token that served last; forgotten when the server refuses it.
-    token: Mutex<Option<Arc<str>>>,
+    tokens: Tokens,
 }
 
 /// One kind of call.
@@ -59,16 +58,17 @@ impl HttpNetwork {
         let base = Url::parse(base_url).map_err(|error| SetupError::BaseUrl { detail: error.to_string() })?;
         match base.scheme() {
             "http" => {}
-            "https" if cfg!(feature = "tls") => install_crypto(),
+            "https" if cfg!(feature = "tls") => {}
             "https" => return Err(SetupError::TlsMissing),
             other => return Err(SetupError::BaseUrl { detail: format!("scheme {other}") }),
         }
+        install_crypto();
         let client = Client::builder()
             .connect_timeout(settings.connect_within)
             .redirect(redirect::Policy::none())
             .user_agent(concat!("synchrotron/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { base, client, settings, tokens, token: Mutex::new(None) })
+        Ok(Self { base, client, settings, tokens: Tokens::new(tokens) })
     }
 
     /// Makes a call; with a new token once more if the server refuses the one that was used.
@@ -82,25 +82,16 @@ impl HttpNetwork {
         if body.len() > max {
             return Err(NetworkError::TooLarge { carrier: Carrier::Http, max, actual: body.len() });
         }
-        let token = match self.cached_token() {
-            Some(token) => token,
-            None => self.new_token().await?,
-        };
-        let answer = self.exchange(&call, &token, body.clone()).await;
+        let held = self.tokens.token().await?;
+        let answer = self.exchange(&call, &held.token, body.clone()).await;
         if !is_unauthenticated(&answer) {
             return answer;
         }
-        self.forget(&token);
-        let fresh = self.new_token().await?;
-        if fresh == token {
-            // A source that has nothing newer: asking the server again would not change its mind.
-            self.forget(&fresh);
-            return answer;
-        }
+        let Some(fresh) = self.tokens.other_than(&held).await? else { return answer };
         tracing::debug!(call = call.name, "the token was refused, trying a new one");
-        let answer = self.exchange(&call, &fresh, body).await;
+        let answer = self.exchange(&call, &fresh.token, body).await;
         if is_unauthenticated(&answer) {
-            self.forget(&fresh);
+            self.tokens.forget(&fresh).await;
         }
         answer
     }
@@ -139,24 +130,6 @@ impl HttpNetwork {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
         url
-    }
-
-    fn cached_token(&self) -> Option<Arc<str>> {
-        self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    async fn new_token(&self) -> Result<Arc<str>, NetworkError> {
-        let token: Arc<str> = self.tokens.token().await?.into();
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&token));
-        Ok(token)
-    }
-
-    /// Drops the token, unless another call has a newer one already.
-    fn forget(&self, token: &Arc<str>) {
-        let mut cached = self.token.lock().unwrap_or_else(PoisonError::into_inner);
-        if cached.as_ref() == Some(token) {
-            *cached = None;
-        }
     }
 }
 
@@ -245,7 +218,7 @@ fn unavailable(error: reqwest::Error) -> NetworkError {
     NetworkError::Unavailable { carrier: Carrier::Http, detail }
 }
 
-/// Gives rustls its cryptography, unless the program has chosen one.
+/// Gives rustls its cryptography, unless the program has chosen one. A client with TLS wants it whatever its URL.
 fn install_crypto() {
     #[cfg(feature = "tls")]
     if rustls::crypto::CryptoProvider::get_default().is_none() {

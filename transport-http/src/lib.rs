@@ -16,6 +16,8 @@ mod client;
 pub mod routes;
 #[cfg(feature = "client")]
 mod settings;
+#[cfg(feature = "client")]
+mod tokens;
 
 #[cfg(feature = "client")]
 pub use client::HttpNetwork;

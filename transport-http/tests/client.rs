@@ -118,6 +118,41 @@ async fn a_refused_token_is_renewed_once() {
     assert_eq!(tokens.0.load(Ordering::SeqCst), 2);
 }
 
+/// Calls that find the same token refused share one renewal, whether it helps or not.
+#[tokio::test]
+async fn u12_concurrent_calls_renew_a_refused_token_once() {
+    for helps in [true, false] {
+        let url =
+            serve(move |request| Some(if helps && request.contains("bearer token-2") { ok() } else { refused() }));
+        let tokens = Arc::new(Counting::default());
+        let network = HttpNetwork::new(&url.await, tokens.clone()).expect("a URL");
+        let request = SessionRequest { client_id: ClientId::from_uuid(uuid::Uuid::from_u128(2)) };
+        let calls = futures::future::join_all((0..8).map(|_| network.session(&request))).await;
+        assert!(calls.iter().all(|call| call.is_ok() == helps), "{calls:?}");
+        assert_eq!(tokens.0.load(Ordering::SeqCst), 2);
+    }
+}
+
+/// A source that has nothing newer is asked once for all calls that could use it.
+#[tokio::test]
+async fn u12_a_source_with_nothing_newer_is_not_asked_by_every_call() {
+    #[derive(Debug, Default)]
+    struct Same(AtomicUsize);
+    #[async_trait]
+    impl TokenSource for Same {
+        async fn token(&self) -> Result<String, NetworkError> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok("the same".to_owned())
+        }
+    }
+    let tokens = Arc::new(Same::default());
+    let network = HttpNetwork::new(&serve(|_| Some(refused())).await, tokens.clone()).expect("a URL");
+    let request = SessionRequest { client_id: ClientId::from_uuid(uuid::Uuid::from_u128(2)) };
+    let calls = futures::future::join_all((0..8).map(|_| network.session(&request))).await;
+    assert!(calls.iter().all(Result::is_err), "{calls:?}");
+    assert_eq!(tokens.0.load(Ordering::SeqCst), 2);
+}
+
 #[tokio::test]
 async fn nobody_there_is_unavailable() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
