@@ -9,6 +9,8 @@
 //!
 //! Tests: the table below; through the services in `tests/`.
 
+mod mint;
+
 use std::fmt;
 
 use jsonwebtoken::errors::ErrorKind;
@@ -16,6 +18,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use synchrotron_core::model::UserId;
 use synchrotron_core::wire::{Fault, FaultCode};
+
+pub use mint::{MintError, mint_for};
 
 /// Who a connection proved to be.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,6 +17,7 @@ mod catalogue;
 mod fold;
 mod forms;
 mod history;
+mod inspect;
 mod late;
 mod statements;
 mod values;
@@ -26,13 +27,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use synchrotron_core::model::{AudienceKey, Patch, RecordBody, ReplayKey, RowKey};
 use synchrotron_core::wire::{RejectionKind, UploadRecord};
 
-#[cfg(test)]
-pub(crate) use catalogue::is_audience_indexed;
 pub(crate) use catalogue::{Catalogue, IdType, Table};
 pub(crate) use forms::FORMS;
 pub(crate) use history::newest_positions;
 #[cfg(test)]
 pub(crate) use history::{EFFECTS, LAST_AUDIENCE, NEWEST, START};
+pub(crate) use inspect::{inspect, is_audience_indexed};
 pub(crate) use values::{KindMismatch, takes};
 
 use crate::pg::{Acting, Actor, Complaint, classify, query};
