@@ -7,6 +7,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     && install -D target/release/synchrotron-server /out/synchrotron-server
 
 FROM debian:bookworm-slim
+# An issuer's public keys come over HTTPS, and this image has no root certificates of its own.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out/synchrotron-server /usr/local/bin/synchrotron-server
 USER nobody
 EXPOSE 8080

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use synchrotron_server::ServerSettings;
-use synchrotron_server::config::{ConfigError, Given, Sources};
+use synchrotron_server::config::{Given, Sources};
+
+use crate::commands::CommandError;
 
 /// Where a command's settings come from.
 #[derive(Args)]
@@ -58,16 +60,19 @@ pub(crate) struct SettingsFlags {
 
 impl SettingsFlags {
     /// The settings that flags, environment and file ask for.
-    pub(crate) fn load(self) -> Result<ServerSettings, ConfigError> {
+    pub(crate) fn load(self) -> Result<ServerSettings, CommandError> {
         self.load_with(Vec::new())
     }
 
-    /// The same, with what a command says beside.
-    pub(crate) fn load_with(self, more: Vec<Given>) -> Result<ServerSettings, ConfigError> {
+    /// The same, with what a command says beside. Where none of them names whose tokens are believed, the variables of a
+    /// Supabase project may.
+    pub(crate) fn load_with(self, more: Vec<Given>) -> Result<ServerSettings, CommandError> {
         let file = self.config.clone().filter(|path| !path.as_os_str().is_empty());
         let mut flags = self.given();
         flags.extend(more);
-        Sources { file, flags, ..Sources::default() }.with_environment()?.load()
+        let mut settings = Sources { file, flags, ..Sources::default() }.with_environment()?.load()?;
+        settings.core.jwt = settings.core.jwt.or_supabase(|name| std::env::var(name).ok())?;
+        Ok(settings)
     }
 
     /// Flags, or the variables that stand in for them; an empty one is none.

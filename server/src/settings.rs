@@ -8,6 +8,7 @@
 mod jwt;
 mod secret;
 mod snapshots;
+mod supabase;
 
 pub(crate) mod seconds;
 
@@ -19,8 +20,6 @@ use synchrotron_core::model::TableName;
 pub use jwt::{Algorithm, JwtSettings, UnknownAlgorithm};
 pub use secret::Secret;
 pub use snapshots::SnapshotSettings;
-
-use crate::auth::TokenVerifier;
 
 /// Everything that the server's core needs to be told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -222,21 +221,6 @@ impl Settings {
             tables,
             jwt: JwtSettings::with_secret(jwt_secret),
             ..Self::default()
-        }
-    }
-
-    /// The verifier that these settings ask for.
-    #[must_use]
-    pub fn token_verifier(&self) -> TokenVerifier {
-        let secret = self.jwt.secret.as_ref().expect("BUG: only secrets are verified with so far");
-        let verifier = TokenVerifier::hs256(secret.as_bytes()).with_leeway_seconds(self.jwt.leeway_seconds);
-        let verifier = match &self.jwt.issuer {
-            Some(issuer) => verifier.with_issuer(issuer),
-            None => verifier,
-        };
-        match &self.jwt.audience {
-            Some(audience) => verifier.with_audience(audience),
-            None => verifier,
         }
     }
 

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::StartError;
 use crate::api::http::{self, HttpLimits};
 use crate::api::nats::{self, NatsApiSettings};
+use crate::auth::{TokenVerifier, VerifierError};
 use crate::service::Service;
 use crate::settings::Settings;
 
@@ -43,6 +44,9 @@ pub enum ServerError {
     /// The service does not start.
     #[error(transparent)]
     Service(#[from] StartError),
+    /// Tokens cannot be verified.
+    #[error(transparent)]
+    Tokens(#[from] VerifierError),
     /// HTTP cannot listen.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -71,11 +75,11 @@ impl Server {
     /// Connects to Postgres, listens, and begins to connect to NATS.
     ///
     /// # Errors
-    /// [`ServerError`] if the service cannot start or HTTP cannot listen.
+    /// [`ServerError`] if the service cannot start, tokens cannot be verified, or HTTP cannot listen.
     pub async fn start(settings: ServerSettings) -> Result<RunningServer, ServerError> {
         let ServerSettings { core, http_listen: address, nats } = settings;
         let service = Service::connect(&core).await?;
-        let verifier = Arc::new(core.token_verifier());
+        let verifier = Arc::new(TokenVerifier::new(&core.jwt)?);
         let listen = |source| ServerError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let http_addr = listener.local_addr().map_err(listen)?;

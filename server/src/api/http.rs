@@ -142,7 +142,10 @@ impl Api {
             self.drain(body.into_data_stream()).await;
             return Err(Fault::new(FaultCode::Unavailable, "too many requests at once"));
         };
-        let admitted = bearer(&head.headers).and_then(|token| self.verifier.verify(token));
+        let admitted = match bearer(&head.headers) {
+            Ok(token) => self.verifier.verify(token).await,
+            Err(fault) => Err(fault),
+        };
         let principal = match admitted.and_then(|who| self.check_length(&head.headers).map(|()| who)) {
             Ok(principal) => principal,
             Err(fault) => {

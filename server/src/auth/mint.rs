@@ -6,7 +6,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Map, Value, json};
 use synchrotron_core::model::UserId;
 
-use crate::settings::JwtSettings;
+use crate::settings::{JwtSettings, Secret};
 
 /// Why no token can be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -20,7 +20,13 @@ pub enum MintError {
     NotAllowed,
 }
 
-/// A token that a server with these settings takes: of its issuer, for its audience.
+/// A token that proves `user` for as long as `ttl`, signed with the secret (HS256).
+#[must_use]
+pub fn mint(secret: &Secret, user: &UserId, ttl: Duration) -> String {
+    sign(secret, claims(user, "sub", ttl))
+}
+
+/// A token that a server with these settings takes: of its issuer, for its audience, with the user where it looks.
 ///
 /// # Errors
 /// [`MintError`] if the settings have no secret to sign with.
@@ -29,16 +35,23 @@ pub fn mint_for(settings: &JwtSettings, user: &UserId, ttl: Duration) -> Result<
     if !settings.allowed_algorithms().iter().any(|algorithm| algorithm.is_symmetric()) {
         return Err(MintError::NotAllowed);
     }
+    let mut claims = claims(user, &settings.user_claim, ttl);
+    claims.extend(settings.issuer.as_ref().map(|issuer| ("iss".to_owned(), json!(issuer))));
+    claims.extend(settings.audience.as_ref().map(|audience| ("aud".to_owned(), json!(audience))));
+    Ok(sign(secret, claims))
+}
+
+fn claims(user: &UserId, user_claim: &str, ttl: Duration) -> Map<String, Value> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("BUG: the clock is before 1970");
-    let mut claims = Map::from_iter([
-        ("sub".to_owned(), json!(user.as_str())),
-        ("iat".to_owned(), json!(now.as_secs())),
-        ("exp".to_owned(), json!(now.saturating_add(ttl).as_secs())),
-    ]);
-    let named =
-        |name: &str, value: &Option<String>| value.as_ref().map(|value| (name.to_owned(), Value::from(value.as_str())));
-    claims.extend(named("iss", &settings.issuer));
-    claims.extend(named("aud", &settings.audience));
+    let expires = now.saturating_add(ttl).as_secs();
+    let path = super::claims::path(user_claim);
+    let (first, deeper) = path.split_first().expect("BUG: a path has a first name");
+    let value = deeper.iter().rev().fold(json!(user.as_str()), |value, name| json!({ *name: value }));
+    let times = [("iat", now.as_secs()), ("exp", expires)].map(|(name, seconds)| (name.to_owned(), json!(seconds)));
+    times.into_iter().chain([((*first).to_owned(), value)]).collect()
+}
+
+fn sign(secret: &Secret, claims: Map<String, Value>) -> String {
     let signed = jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(secret.as_bytes()));
-    Ok(signed.expect("BUG: any bytes sign any claims by HMAC"))
+    signed.expect("BUG: any bytes sign any claims by HMAC")
 }

@@ -219,3 +219,56 @@ impl fmt::Display for Algorithm {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn jwks(url: &str) -> JwtSettings {
+        JwtSettings::with_jwks(url.parse().expect("a URL"))
+    }
+
+    #[test]
+    fn settings_are_read_with_their_defaults() {
+        let read = |value| serde_json::from_value::<JwtSettings>(value);
+        let settings = read(json!({ "secret": "0123456789abcdef", "algorithms": ["HS256"] })).expect("reads");
+        let expected =
+            JwtSettings { algorithms: vec![Algorithm::Hs256], ..JwtSettings::with_secret("0123456789abcdef") };
+        assert_eq!(settings, expected);
+        assert!(!format!("{settings:?}").contains("0123"));
+        let settings = read(json!({ "jwks_url": "https://h/keys", "user_claim": "app_metadata.user" })).expect("reads");
+        assert_eq!(settings.allowed_algorithms(), [Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa]);
+        assert!(read(json!({ "secrets": "0123456789abcdef" })).is_err());
+        assert!(read(json!({ "algorithms": ["none"] })).expect_err("unsafe").to_string().contains("\"none\""));
+    }
+
+    #[test]
+    fn what_cannot_verify_is_named() {
+        let error = |settings: JwtSettings| settings.validate().expect_err("cannot work");
+        let long_enough = JwtSettings::with_secret("0123456789abcdef");
+        long_enough.validate().expect("valid");
+        jwks("http://kong:8000/keys").validate().expect("valid");
+        assert_eq!(error(JwtSettings::default()), SettingsError::NoTokenKeys);
+        assert!(matches!(error(jwks("file:///keys")), SettingsError::JwksUrl { .. }));
+        assert!(matches!(error(jwks("https://u:p@h/keys")), SettingsError::JwksUrl { .. }));
+        assert!(matches!(
+            error(JwtSettings { leeway_seconds: 601, ..long_enough.clone() }),
+            SettingsError::TooLarge { .. }
+        ));
+        assert_eq!(error(JwtSettings { user_claim: String::new(), ..long_enough.clone() }), SettingsError::UserClaim);
+        let algorithms = vec![Algorithm::Hs256, Algorithm::Es384];
+        assert!(matches!(
+            error(JwtSettings { algorithms: algorithms.clone(), ..long_enough.clone() }),
+            SettingsError::AlgorithmWithoutKeys { algorithm: Algorithm::Es384, .. }
+        ));
+        assert!(matches!(
+            error(JwtSettings { algorithms, ..jwks("https://h/keys") }),
+            SettingsError::AlgorithmWithoutKeys { algorithm: Algorithm::Hs256, .. }
+        ));
+        let unused =
+            JwtSettings { algorithms: vec![Algorithm::Rs256], secret: long_enough.secret, ..jwks("https://h") };
+        assert!(matches!(error(unused), SettingsError::KeysWithoutAlgorithm { given: "a secret" }));
+    }
+}

@@ -14,6 +14,7 @@ use synchrotron_core::network::StaticToken;
 use synchrotron_core::wire::{self, Fault, Outcome, Reply, SessionRequest};
 use synchrotron_http::{HttpNetwork, routes};
 use synchrotron_server::api::http::{HttpLimits, router};
+use synchrotron_server::auth::TokenVerifier;
 use synchrotron_server::service::Service;
 use synchrotron_server::settings::Settings;
 use uuid::Uuid;
@@ -51,17 +52,22 @@ impl Api {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut HttpLimits)) -> Self {
+        Self::start_as(|_| {}, change).await
+    }
+
+    pub(crate) async fn start_as(set: impl FnOnce(&mut Settings), change: impl FnOnce(&mut HttpLimits)) -> Self {
         let database = synchrotron_testkit::postgres().await.expect("postgres").create_database("http").await;
         let database = database.expect("a database");
         let mut connection = PgConnection::connect(&database).await.expect("connects");
         connection.execute(SCHEMA).await.expect("the app's schema");
         let tables = ["notes", "seats"].map(|name| TableName::new(name).expect("ok")).to_vec();
-        let settings = Settings::new(database.as_str(), tables, SECRET);
+        let mut settings = Settings::new(database.as_str(), tables, SECRET);
+        set(&mut settings);
         let service = Service::connect(&settings).await.expect("starts");
         let mut limits = HttpLimits::for_settings(&settings);
         limits.body_bytes_max = BODY_BYTES_MAX;
         change(&mut limits);
-        let app = router(service, Arc::new(settings.token_verifier()), limits);
+        let app = router(service, Arc::new(TokenVerifier::new(&settings.jwt).expect("verifies")), limits);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         tokio::spawn(async move { axum::serve(listener, app).await });

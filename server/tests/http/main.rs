@@ -3,3 +3,7 @@
 mod api;
 mod bad_input;
 mod conformance;
+mod issuer;
+mod jwks;
+mod lifecycle;
+mod tokens;

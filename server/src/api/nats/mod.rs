@@ -129,11 +129,11 @@ async fn supervise(
 
 impl Api {
     /// Who sends, if its token proves the user of the subject.
-    fn admit(&self, headers: Option<&async_nats::HeaderMap>, user: &UserToken) -> Result<Principal, Fault> {
+    async fn admit(&self, headers: Option<&async_nats::HeaderMap>, user: &UserToken) -> Result<Principal, Fault> {
         let refused = |fact| Fault::new(FaultCode::Unauthenticated, fact);
         let token = synchrotron_nats::bearer::bearer_of(headers)
             .ok_or_else(|| refused("the message has no Authorization header with a bearer token"))?;
-        let principal = self.verifier.verify(token)?;
+        let principal = self.verifier.verify(token).await?;
         if UserToken::of(&principal.user_id) == *user {
             Ok(principal)
         } else {

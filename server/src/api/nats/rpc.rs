@@ -66,7 +66,7 @@ impl Api {
                 return self.reply::<()>(inbox, Err(fault)).await;
             }
         };
-        let principal = match self.admit(request.headers.as_ref(), &subject.user) {
+        let principal = match self.admit(request.headers.as_ref(), &subject.user).await {
             Ok(principal) => principal,
             Err(fault) => return self.reply::<()>(inbox, Err(fault)).await,
         };

@@ -88,8 +88,9 @@ async fn work_on(api: &Api, message: Message) {
 async fn decide(api: &Api, subject: &UpSubject, message: &Message) -> OutcomeMessage {
     let body = wire::decode::<UploadBatch>(&message.payload, api.settings.upload_bytes_max);
     let batch_id = body.as_ref().ok().map(|batch| batch.batch_id);
-    let outcome = match admitted(api, subject, message, body) {
+    let outcome = match admitted(api, subject, message, body).await {
         Err(Fault { code: FaultCode::Unauthenticated, message: reason }) => Outcome::Unauthenticated { reason },
+        Err(Fault { code: FaultCode::Unavailable, .. }) => Outcome::Retry { after_ms: RETRY_AFTER_MS },
         Err(fault) => {
             tracing::debug!(client_id = %subject.client_id, error = %fault, "an upload is refused");
             Outcome::Refused(fault)
@@ -104,13 +105,13 @@ async fn decide(api: &Api, subject: &UpSubject, message: &Message) -> OutcomeMes
 }
 
 /// Who uploads what, if the token proves who, and the bytes say what.
-fn admitted(
+async fn admitted(
     api: &Api,
     subject: &UpSubject,
     message: &Message,
     body: Result<UploadBatch, WireError>,
 ) -> Result<(crate::auth::Principal, UploadBatch), Fault> {
-    let principal = api.admit(message.headers.as_ref(), &subject.user)?;
+    let principal = api.admit(message.headers.as_ref(), &subject.user).await?;
     let batch = body.map_err(|error| unreadable(&error))?;
     if batch.client_id != subject.client_id {
         return Err(Fault::new(FaultCode::ForeignClient, "the batch's client_id is not the subject's"));
