@@ -55,6 +55,12 @@ pub enum StartError {
         /// Which.
         column: &'static str,
     },
+    /// The server's own role may not read the app's view.
+    #[error("the server's role {server_role} may not read the view synchrotron.user_audiences")]
+    UserAudiencesDenied {
+        /// The role of the connection.
+        server_role: String,
+    },
     /// A tracked table is not there.
     #[error("tracked table {table} is not found on the search_path")]
     NoTable {
@@ -78,10 +84,12 @@ pub enum StartError {
         found: String,
     },
     /// A tracked table has no text column `audience_key`.
-    #[error("table {table} needs a column audience_key of type text")]
+    #[error("table {table} needs a column audience_key of type text; its type is {}", found.as_deref().unwrap_or("none"))]
     NoAudienceKey {
         /// Which.
         table: TableName,
+        /// The type of the column that it has under this name.
+        found: Option<String>,
     },
     /// The server's own role cannot see past a tracked table's policies.
     #[error(
@@ -147,17 +155,26 @@ impl StartError {
                 synchrotron.user_audiences AS SELECT user_id::text, 'project:' || project_id AS audience_key \
                 FROM <your memberships>"
                 .to_owned(),
+            Self::UserAudiencesDenied { server_role } => {
+                format!("GRANT SELECT ON synchrotron.user_audiences TO {}", quoted(server_role))
+            }
             Self::NoTable { table } => {
                 format!("CREATE TABLE {} (id text PRIMARY KEY, audience_key text NOT NULL)", quoted(table.as_str()))
             }
-            Self::PrimaryKey { table, .. } => {
+            Self::PrimaryKey { table, found } if found.is_empty() => {
                 format!("ALTER TABLE {} ADD PRIMARY KEY (id)", quoted(table.as_str()))
             }
-            Self::NoAudienceKey { table } => {
+            Self::PrimaryKey { table, found } if found.starts_with("id ") && !found.contains(',') => {
+                format!("ALTER TABLE {} ALTER COLUMN id TYPE text", quoted(table.as_str()))
+            }
+            Self::NoAudienceKey { table, found: None } => {
                 format!("ALTER TABLE {} ADD COLUMN audience_key text NOT NULL", quoted(table.as_str()))
             }
+            Self::NoAudienceKey { table, found: Some(_) } => {
+                format!("ALTER TABLE {} ALTER COLUMN audience_key TYPE text", quoted(table.as_str()))
+            }
             Self::ColumnType { table, column, .. } => {
-                format!("ALTER TABLE {} DROP COLUMN {}", quoted(table.as_str()), quoted(column))
+                format!("ALTER TABLE {} ALTER COLUMN {} TYPE text", quoted(table.as_str()), quoted(column))
             }
             Self::ServerRoleFiltered { role, .. } => format!("ALTER ROLE {} BYPASSRLS", quoted(role)),
             Self::NoAppRole { role } => format!("CREATE ROLE {} NOLOGIN NOINHERIT NOBYPASSRLS", quoted(role)),
@@ -176,6 +193,7 @@ impl StartError {
             | Self::SchemaAhead { .. }
             | Self::SchemaBehind { .. }
             | Self::PostgresTooOld { .. }
+            | Self::PrimaryKey { .. }
             | Self::NotTrackable { .. } => return None,
         })
     }

@@ -80,6 +80,7 @@ fn kind_and_place(fault: &StartError) -> (&'static str, String) {
         StartError::SchemaBehind { .. } => ("schema_behind", schema()),
         StartError::NoUserAudiences => ("no_user_audiences", view()),
         StartError::UserAudiencesColumn { .. } => ("user_audiences_column", view()),
+        StartError::UserAudiencesDenied { .. } => ("user_audiences_denied", view()),
         StartError::NoTable { table: name } => ("no_table", table(name)),
         StartError::NotTrackable { table: name, .. } => ("not_trackable", table(name)),
         StartError::PrimaryKey { table: name, .. } => ("primary_key", table(name)),

@@ -116,6 +116,14 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_has_every_key_with_its_variable() {
+        let documentation = include_str!("../../../docs/operations.md");
+        for Key { path, variable, .. } in keys() {
+            assert!(documentation.contains(&format!("| `{path}` | `{variable}` |")), "{path}");
+        }
+    }
+
+    #[test]
     fn no_two_settings_share_a_variable_and_old_names_stay() {
         let variables: BTreeSet<String> = keys().into_iter().map(|key| key.variable).collect();
         assert_eq!(variables.len(), keys().len());

@@ -95,10 +95,14 @@ async fn read_table(
     }
     let mut columns: BTreeMap<String, Column> = rows.iter().map(|row| (row.get(0), column_of(row))).collect();
     columns.remove("id");
-    let audience = columns.remove("audience_key").filter(|column| column.cast == "text");
-    if audience.is_none() {
-        faults.push(StartError::NoAudienceKey { table: name.clone() });
-    }
+    let audience = match columns.remove("audience_key") {
+        Some(column) if column.cast == "text" => Some(column),
+        other => {
+            let found = other.map(|column| column.cast);
+            faults.push(StartError::NoAudienceKey { table: name.clone(), found });
+            None
+        }
+    };
     let indexed = is_audience_indexed(conn, oid).await.map_err(StartError::doing("read a table's indexes"))?;
     let (Some(id_type), Some(audience), true) = (id_type, audience, faults.is_empty()) else { return Ok(None) };
     Ok(Some(Table {

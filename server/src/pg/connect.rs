@@ -125,7 +125,8 @@ async fn admit(conn: &mut PgConnection, role: &str) -> Result<(), sqlx_core::Err
 /// What is wrong with the app's view `synchrotron.user_audiences`.
 pub(crate) async fn view_faults(conn: &mut PgConnection) -> Result<Vec<StartError>, StartError> {
     let columns = query(
-        "/* start.view */ SELECT attname::text, atttypid IN ('text'::regtype, 'varchar'::regtype) \
+        "/* start.view */ SELECT attname::text, atttypid IN ('text'::regtype, 'varchar'::regtype), \
+         has_table_privilege(attrelid, 'SELECT'), current_user::text \
          FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass('synchrotron.user_audiences') AND attnum > 0",
     )
     .fetch_all(conn)
@@ -133,6 +134,9 @@ pub(crate) async fn view_faults(conn: &mut PgConnection) -> Result<Vec<StartErro
     .map_err(StartError::doing("look for the view synchrotron.user_audiences"))?;
     if columns.is_empty() {
         return Ok(vec![StartError::NoUserAudiences]);
+    }
+    if !columns[0].get::<bool, _>(2) {
+        return Ok(vec![StartError::UserAudiencesDenied { server_role: columns[0].get(3) }]);
     }
     let is_text = |column: &&str| columns.iter().any(|row| row.get::<&str, _>(0) == *column && row.get(1));
     let missing = ["user_id", "audience_key"].into_iter().filter(|column| !is_text(column));
