@@ -16,3 +16,4 @@ EXPOSE 8080
 HEALTHCHECK --interval=5s --timeout=3s --start-period=20s CMD ["bash", "-c", \
     "exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET /readyz HTTP/1.0\\r\\n\\r\\n' >&3 && grep -q '^HTTP/1.. 200' <&3"]
 ENTRYPOINT ["synchrotron-server"]
+CMD ["serve"]

@@ -6,7 +6,9 @@
 
 pub mod api;
 pub mod auth;
+pub mod check;
 mod clock;
+pub mod config;
 mod fetch;
 mod ingest;
 mod materialize;
@@ -15,10 +17,12 @@ mod pg;
 #[cfg(test)]
 mod plans;
 mod read;
+pub mod schema;
 pub mod service;
 pub mod settings;
 mod snapshot;
 mod start;
+pub mod status;
 mod tasks;
 
 pub use start::StartError;

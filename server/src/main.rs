@@ -1,75 +1,47 @@
-//! The binary: arguments in, a server out, and a tidy end.
+//! The binary: a command and its configuration in, an exit code out.
+//!
+//! Exit codes: 0, done and well; 1, it failed or found something wrong; 2, the command line or the configuration is wrong,
+//! so that trying again cannot help.
 
-mod args;
+mod commands;
+mod flags;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use synchrotron_server::{RunningServer, Server};
 use tracing_subscriber::EnvFilter;
+
+/// Synchrotron's server: offline-first sync for Postgres, live over NATS and by polling over HTTP.
+#[derive(Parser)]
+#[command(version, subcommand_required = true, arg_required_else_help = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: commands::Command,
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = args::Args::parse();
+    let line = CommandLine::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).init();
-    let started = match args.into_settings() {
-        Ok(settings) => Server::start(settings).await.map_err(Into::into),
-        Err(error) => Err(error),
-    };
-    match started {
-        Ok(server) => serve(server).await,
+    // What a command answers is alone on stdout.
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match line.command.run().await {
+        Ok(code) => code,
         Err(error) => {
-            tracing::error!(%error, "the server does not start");
-            ExitCode::FAILURE
+            commands::complain(&error);
+            error.exit_code()
         }
     }
 }
 
-/// Serves until it is told to stop, or cannot go on.
-async fn serve(mut server: RunningServer) -> ExitCode {
-    tokio::select! {
-        () = told_to_stop() => {
-            tracing::info!("stops");
-            server.shutdown().await;
-            ExitCode::SUCCESS
-        }
-        task = server.failed() => {
-            tracing::error!(?task, "a task has ended that should not");
-            ExitCode::FAILURE
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
 
-/// Ctrl-C, or what a supervisor sends.
-async fn told_to_stop() {
-    let interrupted = async {
-        if let Err(error) = tokio::signal::ctrl_c().await {
-            tracing::warn!(%error, "Ctrl-C is not heard");
-            std::future::pending::<()>().await;
-        }
-    };
-    tokio::select! {
-        () = interrupted => {}
-        () = terminated() => {}
-    }
-}
+    use super::*;
 
-#[cfg(unix)]
-async fn terminated() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut signal) => {
-            signal.recv().await;
-        }
-        Err(error) => {
-            tracing::warn!(%error, "SIGTERM is not heard");
-            std::future::pending::<()>().await;
-        }
+    #[test]
+    fn the_command_line_is_sound() {
+        CommandLine::command().debug_assert();
     }
-}
-
-#[cfg(not(unix))]
-async fn terminated() {
-    std::future::pending().await
 }

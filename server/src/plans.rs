@@ -8,7 +8,7 @@ use synchrotron_core::model::TableName;
 
 use crate::service::Service;
 use crate::settings::Settings;
-use crate::{fetch, ingest, materialize, outbox, pg, snapshot};
+use crate::{fetch, ingest, materialize, outbox, pg, snapshot, status};
 
 /// 20,000 records in 50 audiences, each row with ten effects.
 const FILL: &str = "
@@ -57,12 +57,16 @@ fn statements() -> Vec<(&'static str, String, bool)> {
         (materialize::LAST_AUDIENCE, "'seats', 'r1', 30000".to_owned(), false),
         (outbox::SLICE, "'project:p1', 100, 200".to_owned(), false),
         (snapshot::OWN, format!("{IDS}, 'u1'"), false),
+        (status::OLDEST, String::new(), false),
+        (status::OUTBOX, String::new(), false),
+        (status::LAG, String::new(), false),
     ]
 }
 
 async fn explain(conn: &mut PgConnection, sql: &str, arguments: &str) -> String {
     conn.execute(AssertSqlSafe(format!("PREPARE explained AS {sql}"))).await.expect("prepares");
-    let explain = AssertSqlSafe(format!("EXPLAIN EXECUTE explained ({arguments})"));
+    let arguments = if arguments.is_empty() { String::new() } else { format!("({arguments})") };
+    let explain = AssertSqlSafe(format!("EXPLAIN EXECUTE explained {arguments}"));
     let lines = sqlx_core::query_scalar::query_scalar::<Postgres, String>(explain).fetch_all(&mut *conn).await;
     conn.execute("DEALLOCATE explained").await.expect("forgets");
     lines.expect("explains").join("\n")

@@ -1,6 +1,9 @@
 //! What an operator decides, as plain data; [`Settings::validate`] says what does not fit together.
 //!
-//! Place in the journey: read once, at start. Where it comes from (arguments, environment) is `main`'s business.
+//! Place in the journey: read once, at start, by [`config`](crate::config). Each field is a key of the file by its serde
+//! name, and has a default.
+//!
+//! Invariant: what is secret is never shown, neither by `Debug` nor by `Serialize`.
 
 mod jwt;
 mod secret;
@@ -8,8 +11,12 @@ mod snapshots;
 mod supabase;
 mod uploads;
 
+pub(crate) mod millis;
+pub(crate) mod seconds;
+
 use std::fmt;
 
+use serde::{Deserialize, Serialize, Serializer};
 use synchrotron_core::model::TableName;
 
 pub use jwt::{Algorithm, JwtSettings, UnknownAlgorithm};
@@ -18,10 +25,13 @@ pub use snapshots::SnapshotSettings;
 pub use uploads::UploadSettings;
 
 /// Everything that the server's core needs to be told.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Settings {
     /// Where Postgres is. The role that it names owns the sync tables and sees past the tracked tables' policies.
     pub database_url: DatabaseUrl,
+    /// Whether a server that starts brings the schema `synchrotron` up to date; otherwise it refuses one that is not.
+    pub migrate: bool,
     /// The tracked tables, as clients name them; found along the connection's `search_path`.
     pub tables: Vec<TableName>,
     /// The role that users act as in Postgres; has neither BYPASSRLS nor tables of its own.
@@ -39,6 +49,7 @@ pub struct Settings {
     /// Of which audiences an uploader must have seen everything.
     pub head_gate: HeadGate,
     /// The most connections to Postgres, beside those of snapshots and digests.
+    #[serde(rename = "pool_connections")]
     pub pool_connections_max: u32,
     /// How uploads wait, and how they are taken together.
     pub uploads: UploadSettings,
@@ -47,7 +58,8 @@ pub struct Settings {
 }
 
 /// Of which audiences an uploading device must have seen all that other devices did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum HeadGate {
     /// Of every audience that its user sees: an action that reads one audience and writes another is safe.
     #[default]
@@ -56,9 +68,28 @@ pub enum HeadGate {
     Touched,
 }
 
-/// A connection URL; it may hold a password and so is never shown.
-#[derive(Clone, PartialEq, Eq)]
+impl TryFrom<String> for HeadGate {
+    type Error = SettingsError;
+
+    fn try_from(name: String) -> Result<Self, SettingsError> {
+        match name.as_str() {
+            "visible" => Ok(Self::Visible),
+            "touched" => Ok(Self::Touched),
+            _ => Err(SettingsError::HeadGate),
+        }
+    }
+}
+
+/// A connection URL; it may hold a password and so is never shown. Empty by default, which is no URL.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
 pub struct DatabaseUrl(String);
+
+impl Serialize for DatabaseUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.is_empty() { serializer.serialize_none() } else { serializer.serialize_str("…") }
+    }
+}
 
 impl DatabaseUrl {
     /// Wraps a `postgres://` URL.
@@ -84,8 +115,11 @@ impl fmt::Debug for DatabaseUrl {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
+    /// No database is named.
+    #[error("no database is named: set database_url, or DATABASE_URL")]
+    NoDatabase,
     /// No table is tracked.
-    #[error("no tracked table is named")]
+    #[error("no tracked table is named: set tables, or SYNCHROTRON_TABLES")]
     NoTables,
     /// A table is named twice.
     #[error("table {table} is named twice")]
@@ -104,7 +138,9 @@ pub enum SettingsError {
         min: u64,
     },
     /// The secret can be guessed.
-    #[error("the token secret has {actual} bytes, at least {min} are needed")]
+    #[error(
+        "the token secret has {actual} bytes, at least {min} are needed: set jwt.secret, or SYNCHROTRON_JWT_SECRET"
+    )]
     SecretTooShort {
         /// Its length.
         actual: usize,
@@ -153,20 +189,23 @@ pub enum SettingsError {
     /// The role's name is empty or too long for Postgres.
     #[error("app_role is not a role name")]
     RoleName,
+    /// No such gate.
+    #[error("head_gate is \"visible\" or \"touched\"")]
+    HeadGate,
 }
 
 /// Postgres cuts longer names.
 const ROLE_BYTES_MAX: usize = 63;
 
-impl Settings {
-    /// Settings with every default, for these tables.
-    #[must_use]
-    pub fn new(database_url: impl Into<String>, tables: Vec<TableName>, jwt_secret: impl Into<Vec<u8>>) -> Self {
+impl Default for Settings {
+    /// Every default; a database, tables and a secret are still to be named.
+    fn default() -> Self {
         Self {
-            database_url: DatabaseUrl::new(database_url),
-            tables,
+            database_url: DatabaseUrl::default(),
+            migrate: true,
+            tables: Vec::new(),
             app_role: "synchrotron_user".to_owned(),
-            jwt: JwtSettings::with_secret(jwt_secret.into()),
+            jwt: JwtSettings::default(),
             max_clock_ahead_ms: 60_000,
             max_upload_bytes: 8 << 20,
             max_record_bytes: 4 << 20,
@@ -177,12 +216,44 @@ impl Settings {
             snapshots: SnapshotSettings::default(),
         }
     }
+}
+
+impl Settings {
+    /// Settings with every default, for these tables.
+    #[must_use]
+    pub fn new(database_url: impl Into<String>, tables: Vec<TableName>, jwt_secret: impl Into<Vec<u8>>) -> Self {
+        Self {
+            database_url: DatabaseUrl::new(database_url),
+            tables,
+            jwt: JwtSettings::with_secret(jwt_secret),
+            ..Self::default()
+        }
+    }
 
     /// Checks what can be checked without a database.
     ///
     /// # Errors
     /// The first setting that cannot work.
     pub fn validate(&self) -> Result<(), SettingsError> {
+        self.validate_database()?;
+        self.validate_schema()?;
+        self.validate_tokens()?;
+        self.validate_bounds()
+    }
+
+    /// Checks that a database is named.
+    ///
+    /// # Errors
+    /// [`SettingsError::NoDatabase`].
+    pub fn validate_database(&self) -> Result<(), SettingsError> {
+        if self.database_url.as_str().is_empty() { Err(SettingsError::NoDatabase) } else { Ok(()) }
+    }
+
+    /// Checks the names of the tables and of the role.
+    ///
+    /// # Errors
+    /// The first that cannot work.
+    pub fn validate_schema(&self) -> Result<(), SettingsError> {
         if self.tables.is_empty() {
             return Err(SettingsError::NoTables);
         }
@@ -194,7 +265,18 @@ impl Settings {
         if self.app_role.is_empty() || self.app_role.len() > ROLE_BYTES_MAX || self.app_role.contains('\0') {
             return Err(SettingsError::RoleName);
         }
-        self.jwt.validate()?;
+        Ok(())
+    }
+
+    /// Checks what tokens are verified with.
+    ///
+    /// # Errors
+    /// The first that cannot work.
+    pub fn validate_tokens(&self) -> Result<(), SettingsError> {
+        self.jwt.validate()
+    }
+
+    fn validate_bounds(&self) -> Result<(), SettingsError> {
         let at_least = |setting, actual: u64, min: u64| {
             if actual < min { Err(SettingsError::TooSmall { setting, actual, min }) } else { Ok(()) }
         };
@@ -202,7 +284,7 @@ impl Settings {
         at_least("max_record_bytes", self.max_record_bytes as u64, 1)?;
         at_least("max_upload_bytes", self.max_upload_bytes as u64, self.max_record_bytes as u64)?;
         at_least("page_bytes_max", self.page_bytes_max as u64, 1)?;
-        at_least("pool_connections_max", self.pool_connections_max.into(), 1)?;
+        at_least("pool_connections", self.pool_connections_max.into(), 1)?;
         self.uploads.validate()?;
         self.snapshots.validate()
     }

@@ -22,14 +22,44 @@ pub enum StartError {
     /// The schema could not be brought up to date.
     #[error("migrations: {0}")]
     Migrations(#[from] sqlx_core::migrate::MigrateError),
+    /// The schema is newer than this build.
+    #[error("the schema synchrotron has version {version}, this build knows {needed}: run a newer build")]
+    SchemaAhead {
+        /// A version that this build does not know.
+        version: i64,
+        /// The newest that it knows.
+        needed: i64,
+    },
+    /// The schema is older than this build, which was told not to migrate.
+    #[error("the schema synchrotron has version {}, this build needs {needed}: run the command migrate", version.unwrap_or(0))]
+    SchemaBehind {
+        /// The newest that the database has.
+        version: Option<i64>,
+        /// The newest that this build knows.
+        needed: i64,
+    },
+    /// Postgres is too old.
+    #[error("postgres {actual} is too old, at least {min} is needed")]
+    PostgresTooOld {
+        /// Its major version.
+        actual: i32,
+        /// The least that works.
+        min: i32,
+    },
     /// The app's view is not there.
-    #[error("view synchrotron.user_audiences(user_id, audience_key) is missing: create it, it says who sees what")]
+    #[error("view synchrotron.user_audiences(user_id, audience_key) is missing: it says who sees what")]
     NoUserAudiences,
     /// The app's view lacks a column.
     #[error("view synchrotron.user_audiences has no text column {column}")]
     UserAudiencesColumn {
         /// Which.
         column: &'static str,
+    },
+    /// The server's own role may not read the app's view.
+    #[error("the server's role {server_role} may not read the view synchrotron.user_audiences")]
+    UserAudiencesDenied {
+        /// The role of the connection.
+        server_role: String,
     },
     /// A tracked table is not there.
     #[error("tracked table {table} is not found on the search_path")]
@@ -54,10 +84,12 @@ pub enum StartError {
         found: String,
     },
     /// A tracked table has no text column `audience_key`.
-    #[error("table {table} needs a column audience_key of type text")]
+    #[error("table {table} needs a column audience_key of type text; its type is {}", found.as_deref().unwrap_or("none"))]
     NoAudienceKey {
         /// Which.
         table: TableName,
+        /// The type of the column that it has under this name.
+        found: Option<String>,
     },
     /// The server's own role cannot see past a tracked table's policies.
     #[error(
@@ -69,11 +101,37 @@ pub enum StartError {
         /// The role of the connection.
         role: String,
     },
+    /// A column's type has no text form that could be written back.
+    #[error("column {column} of table {table} has type {found}, which no value can be written to")]
+    ColumnType {
+        /// Of which table.
+        table: TableName,
+        /// Which column.
+        column: String,
+        /// Its type.
+        found: String,
+    },
     /// The role that users act as does not exist.
-    #[error("role {role} does not exist, or the server's role is no member of it")]
+    #[error("role {role}, which users act as, does not exist")]
     NoAppRole {
         /// Which.
         role: String,
+    },
+    /// The server's role may not act as the role of users.
+    #[error("the server's role {server_role} is no member of role {role}, and may not make itself one")]
+    AppRoleNotOurs {
+        /// The role that users act as.
+        role: String,
+        /// The role of the connection.
+        server_role: String,
+    },
+    /// The role that users act as owns a tracked table.
+    #[error("role {role}, which users act as, owns table {table}: its policies would not hold")]
+    AppRoleOwns {
+        /// Which role.
+        role: String,
+        /// Which table.
+        table: TableName,
     },
     /// The role that users act as is above policies.
     #[error("role {role} is above row level security: users must not act as it")]
@@ -88,4 +146,60 @@ impl StartError {
     pub(crate) fn doing(doing: &'static str) -> impl FnOnce(sqlx_core::Error) -> Self {
         move |source| Self::Database { doing, source }
     }
+
+    /// The statement that mends it, where there is one; names in angle brackets are the app's to choose.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        Some(match self {
+            Self::NoUserAudiences | Self::UserAudiencesColumn { .. } => "CREATE OR REPLACE VIEW \
+                synchrotron.user_audiences AS SELECT user_id::text, 'project:' || project_id AS audience_key \
+                FROM <your memberships>"
+                .to_owned(),
+            Self::UserAudiencesDenied { server_role } => {
+                format!("GRANT SELECT ON synchrotron.user_audiences TO {}", quoted(server_role))
+            }
+            Self::NoTable { table } => {
+                format!("CREATE TABLE {} (id text PRIMARY KEY, audience_key text NOT NULL)", quoted(table.as_str()))
+            }
+            Self::PrimaryKey { table, found } if found.is_empty() => {
+                format!("ALTER TABLE {} ADD PRIMARY KEY (id)", quoted(table.as_str()))
+            }
+            Self::PrimaryKey { table, found } if found.starts_with("id ") && !found.contains(',') => {
+                format!("ALTER TABLE {} ALTER COLUMN id TYPE text", quoted(table.as_str()))
+            }
+            Self::NoAudienceKey { table, found: None } => {
+                format!("ALTER TABLE {} ADD COLUMN audience_key text NOT NULL", quoted(table.as_str()))
+            }
+            Self::NoAudienceKey { table, found: Some(_) } => {
+                format!("ALTER TABLE {} ALTER COLUMN audience_key TYPE text", quoted(table.as_str()))
+            }
+            Self::ColumnType { table, column, .. } => {
+                format!("ALTER TABLE {} ALTER COLUMN {} TYPE text", quoted(table.as_str()), quoted(column))
+            }
+            Self::ServerRoleFiltered { role, .. } => format!("ALTER ROLE {} BYPASSRLS", quoted(role)),
+            Self::NoAppRole { role } => format!("CREATE ROLE {} NOLOGIN NOINHERIT NOBYPASSRLS", quoted(role)),
+            // A role of another use is not to lose its rights.
+            Self::AppRoleUnbound { role } if role == "synchrotron_user" => {
+                format!("ALTER ROLE {} NOSUPERUSER NOBYPASSRLS", quoted(role))
+            }
+            Self::AppRoleUnbound { .. } => {
+                "CREATE ROLE synchrotron_user NOLOGIN NOINHERIT NOBYPASSRLS; -- and set app_role to it".to_owned()
+            }
+            Self::AppRoleNotOurs { role, server_role } => format!("GRANT {} TO {}", quoted(role), quoted(server_role)),
+            Self::AppRoleOwns { table, .. } => format!("ALTER TABLE {} OWNER TO CURRENT_USER", quoted(table.as_str())),
+            Self::Settings(_)
+            | Self::Database { .. }
+            | Self::Migrations(_)
+            | Self::SchemaAhead { .. }
+            | Self::SchemaBehind { .. }
+            | Self::PostgresTooOld { .. }
+            | Self::PrimaryKey { .. }
+            | Self::NotTrackable { .. } => return None,
+        })
+    }
+}
+
+/// An identifier for people to copy into SQL.
+pub(crate) fn quoted(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
 }

@@ -85,6 +85,7 @@ impl Server {
         let http_addr = listener.local_addr().map_err(listen)?;
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
+        tracing::info!(%http_addr, nats = ?nats.as_ref().map(|nats| &nats.servers), tables = ?core.tables, "serves");
         let router = http::router(service.clone(), Arc::clone(&verifier), HttpLimits::for_settings(&core));
         let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
         tasks.spawn(async move {
@@ -100,7 +101,6 @@ impl Server {
                 ServerTask::Nats
             });
         }
-        tracing::info!(%http_addr, "serves");
         Ok(RunningServer { http_addr, service, stop, tasks })
     }
 }

@@ -18,6 +18,7 @@ mod fold;
 mod forms;
 mod history;
 mod images;
+mod inspect;
 mod late;
 mod present;
 mod runs;
@@ -30,8 +31,6 @@ use sqlx_postgres::PgConnection;
 use synchrotron_core::model::{ActionId, AudienceKey, Effect, Patch, RecordBody, ReplayKey, RowKey, UserId};
 use synchrotron_core::wire::{RejectionKind, UploadRecord};
 
-#[cfg(test)]
-pub(crate) use catalogue::is_audience_indexed;
 pub(crate) use catalogue::{Catalogue, IdType, Table};
 pub(crate) use forms::FORMS;
 pub(crate) use history::newest_positions;
@@ -39,6 +38,7 @@ pub(crate) use history::newest_positions;
 pub(crate) use history::{EFFECTS, LAST_AUDIENCE, NEWEST, START};
 #[cfg(test)]
 pub(crate) use images::{BENEATH, FORGET};
+pub(crate) use inspect::{inspect, is_audience_indexed};
 pub(crate) use present::{columns_of, selected};
 pub(crate) use values::{KindMismatch, takes};
 

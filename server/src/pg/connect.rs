@@ -8,13 +8,16 @@ use sqlx_core::row::Row;
 use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::{PgConnection, PgPool, PgPoolOptions};
 
-use super::migrate::migrate;
+use super::migrate::{migrate, verify};
 use super::query;
 use crate::StartError;
 use crate::settings::Settings;
 
 /// Serializes what several starting servers would do to the catalogue at once; any constant of ours.
 const START_LOCK: i64 = 0x5359_4e43_4852_4f00;
+
+/// The oldest Postgres that is tested.
+const VERSION_MIN: i32 = 15;
 
 /// A device that hears of trouble soon can go on to another carrier.
 const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
@@ -37,11 +40,33 @@ pub(crate) async fn connect(settings: &Settings) -> Result<PgPool, StartError> {
         .connect(settings.database_url.as_str())
         .await
         .map_err(StartError::doing("connect"))?;
-    migrate(&pool).await?;
     let mut conn = pool.acquire().await.map_err(StartError::doing("connect"))?;
-    admit_role(&mut conn, &settings.app_role).await?;
-    check_view(&mut conn).await?;
+    refuse(version_fault(&mut conn).await?)?;
+    if settings.migrate {
+        drop(conn);
+        for version in migrate(&pool).await? {
+            tracing::info!(number = version.number, name = version.name, "migrated the schema synchrotron");
+        }
+        conn = pool.acquire().await.map_err(StartError::doing("connect"))?;
+    } else {
+        verify(&mut conn).await?;
+    }
+    refuse(role_fault(&mut conn, &settings.app_role).await?)?;
+    admit(&mut conn, &settings.app_role).await.map_err(StartError::doing("admit the role that users act as"))?;
+    refuse(view_faults(&mut conn).await?.into_iter().next())?;
+    drop(conn);
     Ok(pool)
+}
+
+/// One connection, for a command that looks and goes.
+pub(crate) async fn connect_once(settings: &Settings) -> Result<PgConnection, StartError> {
+    let mut conn = PgConnection::connect(settings.database_url.as_str()).await.map_err(StartError::doing("connect"))?;
+    conn.execute(SESSION).await.map_err(StartError::doing("connect"))?;
+    Ok(conn)
+}
+
+fn refuse(fault: Option<StartError>) -> Result<(), StartError> {
+    fault.map_or(Ok(()), Err)
 }
 
 /// A pool for reads that go on from request to request, which opens its connections as they are needed. Should this
@@ -63,43 +88,60 @@ pub(crate) fn connect_later(settings: &Settings) -> Result<PgPool, StartError> {
         .map_err(StartError::doing("connect"))
 }
 
-async fn admit_role(conn: &mut PgConnection, role: &str) -> Result<(), StartError> {
-    let doing = "admit the role that users act as";
-    let found = query("/* start.role */ SELECT rolsuper OR rolbypassrls FROM pg_catalog.pg_roles WHERE rolname = $1")
-        .bind(role)
-        .fetch_optional(&mut *conn)
+/// A Postgres that is too old.
+pub(crate) async fn version_fault(conn: &mut PgConnection) -> Result<Option<StartError>, StartError> {
+    let row = query("/* start.version */ SELECT current_setting('server_version_num')::int / 10000")
+        .fetch_one(conn)
         .await
-        .map_err(StartError::doing(doing))?;
-    match found {
-        None => return Err(StartError::NoAppRole { role: role.to_owned() }),
-        Some(row) if row.get::<bool, _>(0) => return Err(StartError::AppRoleUnbound { role: role.to_owned() }),
-        Some(_) => {}
-    }
-    admit_locked(conn, role).await.map_err(StartError::doing(doing))
+        .map_err(StartError::doing("tell its version"))?;
+    let actual = row.get(0);
+    Ok((actual < VERSION_MIN).then_some(StartError::PostgresTooOld { actual, min: VERSION_MIN }))
 }
 
-async fn admit_locked(conn: &mut PgConnection, role: &str) -> Result<(), sqlx_core::Error> {
+/// What makes the role unfit to act as users: it is not there, is above policies, or cannot be taken on.
+pub(crate) async fn role_fault(conn: &mut PgConnection, role: &str) -> Result<Option<StartError>, StartError> {
+    let found = query(
+        "/* start.role */ SELECT r.rolsuper OR r.rolbypassrls, \
+         pg_has_role(r.oid, 'MEMBER') OR me.rolsuper OR me.rolcreaterole, me.rolname::text \
+         FROM pg_catalog.pg_roles r JOIN pg_catalog.pg_roles me ON me.rolname = current_user WHERE r.rolname = $1",
+    )
+    .bind(role)
+    .fetch_optional(conn)
+    .await
+    .map_err(StartError::doing("look for the role that users act as"))?;
+    let role = role.to_owned();
+    Ok(match found {
+        None => Some(StartError::NoAppRole { role }),
+        Some(row) if row.get(0) => Some(StartError::AppRoleUnbound { role }),
+        Some(row) if !row.get::<bool, _>(1) => Some(StartError::AppRoleNotOurs { role, server_role: row.get(2) }),
+        Some(_) => None,
+    })
+}
+
+async fn admit(conn: &mut PgConnection, role: &str) -> Result<(), sqlx_core::Error> {
     let mut tx = conn.begin().await?;
     query("/* start.lock */ SELECT pg_advisory_xact_lock($1)").bind(START_LOCK).execute(&mut *tx).await?;
     query("/* start.admit */ SELECT synchrotron.admit_role($1)").bind(role).execute(&mut *tx).await?;
     tx.commit().await
 }
 
-async fn check_view(conn: &mut PgConnection) -> Result<(), StartError> {
+/// What is wrong with the app's view `synchrotron.user_audiences`.
+pub(crate) async fn view_faults(conn: &mut PgConnection) -> Result<Vec<StartError>, StartError> {
     let columns = query(
-        "/* start.view */ SELECT attname::text, atttypid IN ('text'::regtype, 'varchar'::regtype) \
+        "/* start.view */ SELECT attname::text, atttypid IN ('text'::regtype, 'varchar'::regtype), \
+         has_table_privilege(attrelid, 'SELECT'), current_user::text \
          FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass('synchrotron.user_audiences') AND attnum > 0",
     )
     .fetch_all(conn)
     .await
     .map_err(StartError::doing("look for the view synchrotron.user_audiences"))?;
     if columns.is_empty() {
-        return Err(StartError::NoUserAudiences);
+        return Ok(vec![StartError::NoUserAudiences]);
     }
-    for column in ["user_id", "audience_key"] {
-        if !columns.iter().any(|row| row.get::<&str, _>(0) == column && row.get(1)) {
-            return Err(StartError::UserAudiencesColumn { column });
-        }
+    if !columns[0].get::<bool, _>(2) {
+        return Ok(vec![StartError::UserAudiencesDenied { server_role: columns[0].get(3) }]);
     }
-    Ok(())
+    let is_text = |column: &&str| columns.iter().any(|row| row.get::<&str, _>(0) == *column && row.get(1));
+    let missing = ["user_id", "audience_key"].into_iter().filter(|column| !is_text(column));
+    Ok(missing.map(|column| StartError::UserAudiencesColumn { column }).collect())
 }

@@ -2,10 +2,13 @@
 //!
 //! Invariant: a migration that was released is never edited, only followed by another.
 
-use sqlx_core::migrate::{Migration, MigrationType, Migrator};
+use serde::Serialize;
+use sqlx_core::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx_core::row::Row;
 use sqlx_core::sql_str::SqlStr;
-use sqlx_postgres::PgPool;
+use sqlx_postgres::{PgConnection, PgPool};
 
+use super::query;
 use crate::StartError;
 
 const MIGRATIONS: [(i64, &str, &str); 4] = [
@@ -15,16 +18,77 @@ const MIGRATIONS: [(i64, &str, &str); 4] = [
     (4, "images", include_str!("../../migrations/0004_images.sql")),
 ];
 
-/// Applies what is missing. The schema itself may be there already: the app's view lives in it.
-pub(super) async fn migrate(pool: &PgPool) -> Result<(), StartError> {
-    let migrations = MIGRATIONS
-        .into_iter()
-        .map(|(version, name, sql)| {
-            Migration::new(version, name.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
-        })
-        .collect();
-    let mut migrator = Migrator::with_migrations(migrations);
+/// One step of the schema `synchrotron`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SchemaVersion {
+    /// Its number; steps are applied in the order of their numbers.
+    pub number: i64,
+    /// What it brings.
+    pub name: &'static str,
+}
+
+/// The version that this build needs.
+pub(crate) const SCHEMA_VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
+
+/// Applies what is missing, and returns it. The schema itself may be there already: the app's view lives in it.
+pub(crate) async fn migrate(pool: &PgPool) -> Result<Vec<SchemaVersion>, StartError> {
+    let mut conn = pool.acquire().await.map_err(StartError::doing("connect"))?;
+    let before = applied(&mut conn).await?;
+    drop(conn);
+    let mut migrator = Migrator::with_migrations(migrations());
     migrator.create_schema("synchrotron");
     migrator.dangerous_set_table_name("synchrotron.schema_migrations");
-    Ok(migrator.run(pool).await?)
+    migrator.run(pool).await.map_err(|error| match error {
+        MigrateError::VersionMissing(version) => StartError::SchemaAhead { version, needed: SCHEMA_VERSION },
+        other => StartError::Migrations(other),
+    })?;
+    let is_new = |(number, ..): &(i64, &str, &str)| before.iter().all(|(version, _)| version != number);
+    let applied = MIGRATIONS.into_iter().filter(is_new);
+    Ok(applied.map(|(number, name, _)| SchemaVersion { number, name }).collect())
+}
+
+/// Refuses a schema that is not the one that this build was made for.
+pub(crate) async fn verify(conn: &mut PgConnection) -> Result<(), StartError> {
+    let applied = applied(conn).await?;
+    let known = migrations();
+    for (version, checksum) in &applied {
+        match known.iter().find(|migration| migration.version == *version) {
+            None => return Err(StartError::SchemaAhead { version: *version, needed: SCHEMA_VERSION }),
+            Some(migration) if *migration.checksum != **checksum => {
+                return Err(MigrateError::VersionMismatch(*version).into());
+            }
+            Some(_) => {}
+        }
+    }
+    let is_missing = |migration: &&Migration| applied.iter().all(|(version, _)| *version != migration.version);
+    match known.iter().find(is_missing) {
+        Some(_) => Err(StartError::SchemaBehind { version: applied.last().map(|last| last.0), needed: SCHEMA_VERSION }),
+        None => Ok(()),
+    }
+}
+
+/// The versions that the database has, in order, with their checksums.
+pub(crate) async fn applied(conn: &mut PgConnection) -> Result<Vec<(i64, Vec<u8>)>, StartError> {
+    let doing = "read the versions of the schema synchrotron";
+    let there = query("/* migrate.there */ SELECT to_regclass('synchrotron.schema_migrations') IS NOT NULL")
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(StartError::doing(doing))?;
+    if !there.get::<bool, _>(0) {
+        return Ok(Vec::new());
+    }
+    let rows = query(
+        "/* migrate.applied */ SELECT version, checksum FROM synchrotron.schema_migrations WHERE success ORDER BY version",
+    )
+    .fetch_all(conn)
+    .await
+    .map_err(StartError::doing(doing))?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+fn migrations() -> Vec<Migration> {
+    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
+        Migration::new(version, name.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
+    };
+    MIGRATIONS.into_iter().map(migration).collect()
 }

@@ -10,11 +10,13 @@ mod log;
 mod migrate;
 
 pub(crate) use acting::{Acting, Actor};
-pub(crate) use connect::{connect, connect_later};
+pub(crate) use connect::{connect, connect_later, connect_once, role_fault, version_fault, view_faults};
 pub(crate) use error::{Complaint, classify};
 #[cfg(test)]
 pub(crate) use log::{RECORDS, ROWS};
 pub(crate) use log::{StoredFormError, decode_columns, encode_columns, encode_slices, patch_of, position_of, read_log};
+pub use migrate::SchemaVersion;
+pub(crate) use migrate::{SCHEMA_VERSION, applied, migrate, verify};
 
 use sqlx_postgres::{PgArguments, Postgres};
 

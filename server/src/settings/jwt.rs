@@ -5,13 +5,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::{Secret, SettingsError};
 
 /// How tokens are verified: by a shared secret, by the public keys of an issuer, or by either.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JwtSettings {
     /// The secret shared with whoever signs tokens (HS256).
@@ -34,8 +34,8 @@ pub struct JwtSettings {
 
 /// How a token may be signed. HS256 verifies with the shared secret and nothing else, all others with public keys and
 /// nothing else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "&'static str")]
 pub enum Algorithm {
     /// HMAC with SHA-256.
     Hs256,
@@ -205,6 +205,12 @@ impl TryFrom<String> for Algorithm {
 
     fn try_from(name: String) -> Result<Self, UnknownAlgorithm> {
         name.parse()
+    }
+}
+
+impl From<Algorithm> for &'static str {
+    fn from(algorithm: Algorithm) -> Self {
+        algorithm.name()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Bytes that are compared and used, and never shown.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -27,6 +27,12 @@ impl From<String> for Secret {
     /// The text's bytes, as they are: a secret that looks like base64 is not decoded.
     fn from(text: String) -> Self {
         Self::new(text)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("…")
     }
 }
 

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use super::SettingsError;
+use serde::{Deserialize, Serialize};
+
+use super::{SettingsError, seconds};
 
 /// Bounds of snapshots and digests. Each one that goes on holds a connection to Postgres, of a pool of their own: however
 /// many there are, uploads find theirs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SnapshotSettings {
     /// How many snapshots go on at once in this process; more are told to come back.
     pub open_max: u32,
@@ -15,8 +18,10 @@ pub struct SnapshotSettings {
     /// How many digests are made at once in this process; more are told to come back.
     pub digests_max: u32,
     /// How long a snapshot waits for its device to ask for the next chunk.
+    #[serde(rename = "idle_seconds_max", with = "seconds")]
     pub idle_max: Duration,
     /// How long a snapshot may go on: while it does, Postgres keeps the old versions of all rows.
+    #[serde(rename = "age_seconds_max", with = "seconds")]
     pub age_max: Duration,
     /// The size at which a chunk ends, in bytes. A chunk has at least one row, whatever its size.
     pub chunk_bytes_max: usize,
@@ -45,8 +50,8 @@ impl SnapshotSettings {
             ("snapshots.open_max", u64::from(self.open_max)),
             ("snapshots.open_per_user_max", u64::from(self.open_per_user_max)),
             ("snapshots.digests_max", u64::from(self.digests_max)),
-            ("snapshots.idle_max, in milliseconds", u64::try_from(self.idle_max.as_millis()).unwrap_or(u64::MAX)),
-            ("snapshots.age_max, in milliseconds", u64::try_from(self.age_max.as_millis()).unwrap_or(u64::MAX)),
+            ("snapshots.idle_seconds_max", u64::try_from(self.idle_max.as_millis()).unwrap_or(u64::MAX)),
+            ("snapshots.age_seconds_max", u64::try_from(self.age_max.as_millis()).unwrap_or(u64::MAX)),
             ("snapshots.chunk_bytes_max", self.chunk_bytes_max as u64),
         ];
         match bounds.into_iter().find(|(_, actual)| *actual == 0) {

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use super::SettingsError;
+use serde::{Deserialize, Serialize};
+
+use super::{SettingsError, millis};
 
 /// How uploads wait, and how they are taken together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct UploadSettings {
     /// How many transactions work on uploads at once. Each takes all uploads that wait when it begins.
     pub workers: u32,
@@ -14,8 +17,10 @@ pub struct UploadSettings {
     /// A transaction takes no further upload when it has this many records.
     pub group_records_max: usize,
     /// How long a worker waits for a lock that somebody else holds, before each upload of its transaction is tried alone.
+    #[serde(rename = "group_lock_within_ms", with = "millis")]
     pub group_lock_within: Duration,
     /// How long an upload that is tried alone waits for a lock.
+    #[serde(rename = "lock_within_ms", with = "millis")]
     pub lock_within: Duration,
     /// How many uploads are tried alone at once.
     pub alone_max: u32,
@@ -52,8 +57,8 @@ impl UploadSettings {
             ("uploads.workers", u64::from(self.workers)),
             ("uploads.group_uploads_max", self.group_uploads_max as u64),
             ("uploads.group_records_max", self.group_records_max as u64),
-            ("uploads.group_lock_within, in milliseconds", millis(self.group_lock_within)),
-            ("uploads.lock_within, in milliseconds", millis(self.lock_within)),
+            ("uploads.group_lock_within_ms", millis(self.group_lock_within)),
+            ("uploads.lock_within_ms", millis(self.lock_within)),
             ("uploads.alone_max", u64::from(self.alone_max)),
             ("uploads.waiting_max", self.waiting_max as u64),
             ("uploads.waiting_per_user_max", self.waiting_per_user_max as u64),

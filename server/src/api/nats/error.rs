@@ -2,7 +2,7 @@
 
 use async_nats::SubscribeError;
 use async_nats::jetstream::consumer::pull::BatchError;
-use async_nats::jetstream::context::{CreateStreamError, PublishError};
+use async_nats::jetstream::context::{CreateStreamError, GetStreamError, PublishError};
 use async_nats::jetstream::stream::ConsumerError;
 use synchrotron_core::wire::Fault;
 
@@ -28,6 +28,14 @@ pub enum NatsApiError {
         stream: String,
         /// Why.
         source: CreateStreamError,
+    },
+    /// A stream cannot be looked at.
+    #[error("stream {stream}: {source}")]
+    Look {
+        /// Which.
+        stream: String,
+        /// Why.
+        source: GetStreamError,
     },
     /// The consumer of uploads cannot be had.
     #[error("consumer {consumer} of stream {stream}: {source}")]

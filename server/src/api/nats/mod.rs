@@ -18,6 +18,7 @@ mod forward;
 mod publish;
 mod rpc;
 mod settings;
+mod status;
 mod streams;
 mod uploads;
 
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use error::NatsApiError;
 pub use settings::NatsApiSettings;
+pub use status::{NatsStatus, StreamStatus};
 
 use crate::auth::{Principal, TokenVerifier};
 use crate::service::Service;
@@ -65,15 +67,7 @@ pub async fn run(
     settings: NatsApiSettings,
     shutdown: CancellationToken,
 ) {
-    let link = Link::connect(LinkOptions {
-        servers: settings.servers.clone(),
-        name: "synchrotron-server",
-        connect_within: Duration::from_secs(5),
-        reconnect_pause_max: PAUSE_MAX,
-        ping_every: Duration::from_secs(5),
-        capacity: settings.requests_waiting_max,
-    })
-    .await;
+    let link = connect(&settings).await;
     let api = Arc::new(Api {
         service,
         verifier,
@@ -90,6 +84,19 @@ pub async fn run(
         supervise(&api, "publish", publish::serve),
     );
     api.finish().await;
+}
+
+/// Begins to connect as the server.
+async fn connect(settings: &NatsApiSettings) -> Link {
+    Link::connect(LinkOptions {
+        servers: settings.servers.clone(),
+        name: "synchrotron-server",
+        connect_within: Duration::from_secs(5),
+        reconnect_pause_max: PAUSE_MAX,
+        ping_every: Duration::from_secs(5),
+        capacity: settings.requests_waiting_max,
+    })
+    .await
 }
 
 /// Runs a loop for as long as the connection lives, and anew after each failure, until shutdown.

@@ -27,7 +27,7 @@ const HEADER_BYTES_MAX: usize = 2 << 10;
 
 /// Publishes until the connection is lost.
 pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiError> {
-    let jetstream = streams::jetstream(api)?;
+    let jetstream = streams::jetstream(&api.link)?;
     streams::ensure_log(api, &jetstream).await?;
     tracing::info!("publishes over NATS");
     tokio::select! {

@@ -11,6 +11,8 @@ use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, Replay
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, Context};
 use std::time::Duration;
+use synchrotron_nats::link::Link;
+use synchrotron_nats::subjects::Subjects;
 
 use super::{Api, NatsApiError};
 
@@ -31,8 +33,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const ACK_MARGIN: Duration = Duration::from_secs(10);
 
 /// JetStream of a server that is new enough.
-pub(super) fn jetstream(api: &Api) -> Result<Context, NatsApiError> {
-    let client = api.link.client().clone();
+pub(super) fn jetstream(link: &Link) -> Result<Context, NatsApiError> {
+    let client = link.client().clone();
     let (major, minor, patch) = VERSION_MIN;
     if !client.is_server_compatible(major, minor, patch) {
         return Err(NatsApiError::ServerTooOld { actual: client.server_info().version, min: VERSION_MIN_TEXT });
@@ -54,14 +56,14 @@ pub(super) async fn ensure_log(api: &Api, jetstream: &Context) -> Result<(), Nat
         discard: DiscardPolicy::Old,
         max_message_size: -1,
         republish: Some(republish),
-        ..bounded(api, log_stream(api))
+        ..bounded(api, log_stream(&api.subjects))
     };
     ensure(jetstream, config).await
 }
 
 /// Brings the stream of uploads and its consumer about.
 pub(super) async fn ensure_uploads(api: &Api, jetstream: &Context) -> Result<Consumer<pull::Config>, NatsApiError> {
-    let stream = up_stream(api);
+    let stream = up_stream(&api.subjects);
     let config = Config {
         subjects: vec![api.subjects.all_up().to_string()],
         discard: DiscardPolicy::New,
@@ -85,17 +87,19 @@ pub(super) async fn ensure_uploads(api: &Api, jetstream: &Context) -> Result<Con
     created.map_err(|source| NatsApiError::Consumer { stream, consumer: CONSUMER, source })
 }
 
-fn up_stream(api: &Api) -> String {
-    stream_name(api, "UP")
+/// The stream of uploads.
+pub(super) fn up_stream(subjects: &Subjects) -> String {
+    stream_name(subjects, "UP")
 }
 
-fn log_stream(api: &Api) -> String {
-    stream_name(api, "LOG")
+/// The stream of slices.
+pub(super) fn log_stream(subjects: &Subjects) -> String {
+    stream_name(subjects, "LOG")
 }
 
 /// `SYNC_UP` beneath `sync`: prefixes share no stream.
-fn stream_name(api: &Api, kind: &str) -> String {
-    format!("{}_{kind}", api.subjects.prefix()).to_ascii_uppercase().replace('.', "_")
+fn stream_name(subjects: &Subjects, kind: &str) -> String {
+    format!("{}_{kind}", subjects.prefix()).to_ascii_uppercase().replace('.', "_")
 }
 
 /// What both streams have in common.

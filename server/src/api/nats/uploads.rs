@@ -30,7 +30,7 @@ const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// Works on uploads until the connection is lost.
 pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiError> {
-    let jetstream = streams::jetstream(api)?;
+    let jetstream = streams::jetstream(&api.link)?;
     let consumer = streams::ensure_uploads(api, &jetstream).await?;
     tracing::info!("takes uploads over NATS");
     tokio::select! {

@@ -1,0 +1,41 @@
+//! `check`: what is wrong with an app's tables, roles and policies.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use synchrotron_server::check::{Finding, Level, check};
+
+use super::{CommandError, say, say_json};
+use crate::flags::SettingsFlags;
+
+/// Its flags.
+#[derive(Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    settings: SettingsFlags,
+    /// Answer in JSON: a list of findings with level, kind, where, what and remedy.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Check {
+    /// Looks, and fails if something is wrong; warnings are no failure.
+    pub(super) async fn run(self) -> Result<ExitCode, CommandError> {
+        let findings = check(&self.settings.load()?.core).await?;
+        if self.json {
+            say_json(&findings)?;
+        } else {
+            for finding in &findings {
+                say(&finding.to_string())?;
+            }
+            say(&summary(&findings))?;
+        }
+        let errors = findings.iter().any(|finding| finding.level == Level::Error);
+        Ok(if errors { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+fn summary(findings: &[Finding]) -> String {
+    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
+    format!("errors: {}, warnings: {}", count(Level::Error), count(Level::Warning))
+}

@@ -1,0 +1,113 @@
+//! What an operator can ask for; one file each.
+//!
+//! A command is a struct of its flags with `run`, which says what was done on stdout and returns the exit code. What it
+//! does is a function of the library.
+
+mod check;
+mod migrate;
+mod serve;
+mod status;
+mod token;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde::Serialize;
+use synchrotron_server::auth::MintError;
+use synchrotron_server::config::ConfigError;
+use synchrotron_server::settings::SettingsError;
+use synchrotron_server::{ServerError, StartError};
+
+/// All commands.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Bring the schema up to date, and serve until told to stop.
+    Serve(serve::Serve),
+    /// Bring the schema up to date, and say what was done.
+    Migrate(migrate::Migrate),
+    /// Say what is wrong with tables, roles and policies, and how to mend it.
+    Check(check::Check),
+    /// Say how Postgres, the log, the outbox and NATS are.
+    Status(status::Status),
+    /// Make a token for a user, for development.
+    Token(token::Token),
+}
+
+impl Command {
+    /// Does what was asked for.
+    pub(crate) async fn run(self) -> Result<ExitCode, CommandError> {
+        match self {
+            Self::Serve(serve) => serve.run().await,
+            Self::Migrate(migrate) => migrate.run().await,
+            Self::Check(check) => check.run().await,
+            Self::Status(status) => status.run().await,
+            Self::Token(token) => token.run(),
+        }
+    }
+}
+
+/// Why a command did not do what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    /// The configuration cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The settings do not fit together.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The database is not as it must be, or not there.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The server does not start.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// No token can be made.
+    #[error(transparent)]
+    Mint(#[from] MintError),
+    /// What was to be said could not be written.
+    #[error("cannot write to stdout: {0}")]
+    Stdout(#[from] io::Error),
+}
+
+impl CommandError {
+    /// 2 if only another command line or configuration can help.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        let start = match self {
+            Self::Config(_) | Self::Settings(_) | Self::Mint(_) => return ExitCode::from(2),
+            Self::Start(start) | Self::Server(ServerError::Service(start)) => start,
+            Self::Server(_) | Self::Stdout(_) => return ExitCode::FAILURE,
+        };
+        if matches!(start, StartError::Settings(_)) { ExitCode::from(2) } else { ExitCode::FAILURE }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Start(start) | Self::Server(ServerError::Service(start)) => start.remedy(),
+            _ => None,
+        }
+    }
+}
+
+/// One line on stderr: what is wrong, and what mends it.
+pub(crate) fn complain(error: &CommandError) {
+    let what = error.to_string().replace('\n', " ");
+    let line = match error.remedy() {
+        Some(remedy) => format!("synchrotron-server: {what}; to mend it: {remedy}\n"),
+        None => format!("synchrotron-server: {what}\n"),
+    };
+    // If nobody hears it, the exit code still says it.
+    let _unheard = io::stderr().write_all(line.as_bytes());
+}
+
+/// Writes a command's answer.
+fn say(text: &str) -> Result<(), CommandError> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    Ok(out.flush()?)
+}
+
+/// Writes a command's answer for programs: one JSON document on one line.
+fn say_json(answer: &impl Serialize) -> Result<(), CommandError> {
+    say(&serde_json::to_string(answer).expect("BUG: answers are plain data"))
+}

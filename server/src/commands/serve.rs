@@ -1,0 +1,78 @@
+//! `serve`: a server until it is told to stop, or cannot go on.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use synchrotron_server::config::Given;
+use synchrotron_server::{RunningServer, Server};
+
+use super::CommandError;
+use crate::flags::SettingsFlags;
+
+/// Its flags.
+#[derive(Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    settings: SettingsFlags,
+    /// Refuse a schema that is not up to date, instead of migrating it.
+    #[arg(long)]
+    no_migrate: bool,
+}
+
+impl Serve {
+    /// Serves.
+    pub(super) async fn run(self) -> Result<ExitCode, CommandError> {
+        let no_migrate =
+            Given { key: "migrate".to_owned(), origin: "--no-migrate".to_owned(), text: "false".to_owned() };
+        let more = if self.no_migrate { vec![no_migrate] } else { Vec::new() };
+        let server = Server::start(self.settings.load_with(more)?).await?;
+        Ok(serve(server).await)
+    }
+}
+
+async fn serve(mut server: RunningServer) -> ExitCode {
+    tokio::select! {
+        () = told_to_stop() => {
+            tracing::info!("stops");
+            server.shutdown().await;
+            ExitCode::SUCCESS
+        }
+        task = server.failed() => {
+            tracing::error!(?task, "a task has ended that should not");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Ctrl-C, or what a supervisor sends.
+async fn told_to_stop() {
+    let interrupted = async {
+        if let Err(error) = tokio::signal::ctrl_c().await {
+            tracing::warn!(%error, "Ctrl-C is not heard");
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = interrupted => {}
+        () = terminated() => {}
+    }
+}
+
+#[cfg(unix)]
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut signal) => {
+            signal.recv().await;
+        }
+        Err(error) => {
+            tracing::warn!(%error, "SIGTERM is not heard");
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(not(unix))]
+async fn terminated() {
+    std::future::pending().await
+}

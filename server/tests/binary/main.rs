@@ -1,0 +1,11 @@
+//! The binary's commands, as an operator runs them: a process, its output and its exit code, over real services.
+#![cfg(unix)]
+
+mod check;
+mod configuration;
+mod database;
+mod migrate;
+mod process;
+mod serve;
+mod status;
+mod token;
