@@ -74,9 +74,9 @@ async fn insert_records(
     query(
         "/* append.records */ INSERT INTO synchrotron.action_records (client_id, user_id, id, server_ingest_id, tag, \
          args, clock, row_count, amends, reason, position_clock, position_client_id, position_action_id, slices, \
-         content_hash, byte_count) SELECT $1, $2, r.* FROM unnest($3::uuid[], $4::bigint[], $5::text[], $6::bytea[], \
+         content_hash, byte_count, trace_parent) SELECT $1, $2, r.* FROM unnest($3::uuid[], $4::bigint[], $5::text[], $6::bytea[], \
          $7::bigint[], $8::int[], $9::uuid[], $10::text[], $11::bigint[], $12::uuid[], $13::uuid[], $14::bytea[], \
-         $15::bytea[], $16::int[]) AS r",
+         $15::bytea[], $16::int[], $17::text[]) AS r",
     )
     .bind(*author.client_id.as_uuid())
     .bind(author.user_id.as_str())
@@ -94,6 +94,7 @@ async fn insert_records(
     .bind(records.iter().map(|r| slices_of(r)).collect::<Vec<_>>())
     .bind(records.iter().map(|r| r.content_hash.as_slice()).collect::<Vec<_>>())
     .bind(records.iter().map(|r| integer(r.byte_count)).collect::<Vec<_>>())
+    .bind(records.iter().map(|r| r.upload.trace_parent.map(|trace| trace.to_string())).collect::<Vec<_>>())
     .execute(conn)
     .await
     .map(drop)
