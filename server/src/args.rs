@@ -59,6 +59,9 @@ pub(crate) struct Args {
     /// How many devices may take a snapshot at once; each holds a connection to Postgres meanwhile.
     #[arg(long, env = "SYNCHROTRON_SNAPSHOTS")]
     snapshots: Option<u32>,
+    /// Where spans are sent: the base URL of an OpenTelemetry collector that takes OTLP over HTTP.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -17,6 +17,8 @@ use serde::Deserialize;
 use synchrotron_core::model::UserId;
 use synchrotron_core::wire::{Fault, FaultCode};
 
+use crate::metrics::{AuthRefusal, METRICS};
+
 /// Who a connection proved to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
@@ -92,11 +94,20 @@ impl TokenVerifier {
     pub fn verify(&self, token: &str) -> Result<Principal, Fault> {
         let refused = |fact: &str| Fault::new(FaultCode::Unauthenticated, fact);
         let claims = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation)
+            .inspect_err(|error| METRICS.auth_refused(refusal_of(error.kind())))
             .map_err(|error| refused(&fact_of(error.kind())))?
             .claims;
-        let user_id =
-            UserId::new(claims.sub).map_err(|error| refused(&format!("token's sub is no user id: {error}")))?;
+        let user_id = UserId::new(claims.sub)
+            .inspect_err(|_| METRICS.auth_refused(AuthRefusal::BadToken))
+            .map_err(|error| refused(&format!("token's sub is no user id: {error}")))?;
         Ok(Principal { user_id, expires_at: Some(claims.exp) })
+    }
+}
+
+const fn refusal_of(kind: &ErrorKind) -> AuthRefusal {
+    match kind {
+        ErrorKind::ExpiredSignature => AuthRefusal::Expired,
+        _ => AuthRefusal::BadToken,
     }
 }
 

@@ -10,6 +10,8 @@ mod clock;
 mod fetch;
 mod ingest;
 mod materialize;
+mod metrics;
+mod observe;
 mod outbox;
 mod pg;
 #[cfg(test)]
@@ -20,6 +22,7 @@ pub mod settings;
 mod snapshot;
 mod start;
 mod tasks;
+pub mod telemetry;
 
 pub use start::StartError;
 pub use tasks::{RunningServer, Server, ServerError, ServerSettings, ServerTask};

@@ -5,14 +5,18 @@ mod args;
 use std::process::ExitCode;
 
 use clap::Parser;
-use synchrotron_server::{RunningServer, Server};
-use tracing_subscriber::EnvFilter;
+use synchrotron_server::{RunningServer, Server, telemetry};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = args::Args::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).init();
+    let _telemetry = match telemetry::init(args.otlp_endpoint.as_deref()) {
+        Ok(telemetry) => telemetry,
+        Err(error) => {
+            eprintln!("the server does not start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let started = match args.into_settings() {
         Ok(settings) => Server::start(settings).await.map_err(Into::into),
         Err(error) => Err(error),
