@@ -35,6 +35,7 @@ pub(crate) use history::newest_positions;
 pub(crate) use history::{EFFECTS, LAST_AUDIENCE, NEWEST, START};
 pub(crate) use values::{KindMismatch, takes};
 
+use crate::metrics::METRICS;
 use crate::pg::{Acting, Actor, Complaint, classify, query};
 
 /// Why a record was not materialized.
@@ -126,6 +127,9 @@ impl<'a> Materializer<'a> {
             } else {
                 self.apply(record, patch).await?;
             }
+        }
+        if !late.is_empty() {
+            METRICS.records_late.increment(1);
         }
         for (key, patches) in &late {
             self.apply_late(record, key, patches).await?;
