@@ -155,6 +155,7 @@ impl Step {
             client_id: ClientId::from_uuid(Uuid::from_u128(0xb0b)),
             user_id: UserId::new("bob").expect("BUG: it is not empty"),
             server_ingest_id: Some(ServerIngestId::new(number)),
+            trace_parent: None,
             body: RecordBody::Action {
                 tag: ActionTag::new(self.tag()).expect("BUG: the app's tags are tags"),
                 args: ActionArgs::from_encoded(self.args()).expect("BUG: a struct encodes to a map"),

@@ -55,7 +55,7 @@ impl Device {
 
     /// Runs the step as an own action.
     pub(crate) fn execute(&mut self, step: Step) -> Result<(), BenchError> {
-        let input = ExecuteInput { action_id: step.action_id, now_ms: step.now_ms };
+        let input = ExecuteInput::new(step.action_id, step.now_ms);
         let (id, title) = (step.note, step.title);
         match step.kind {
             Kind::Add => self.engine.execute(&AddNote { id, title }, input).map(drop)?,

@@ -165,7 +165,7 @@ fn encoded(columns: &Columns) -> Vec<u8> {
 
 /// One accepted action: its record, its patch, its row.
 fn accept(txn: &Transaction<'_>, running: &Running, accepted: &LogRecord) -> Result<(), BenchError> {
-    let ActionRecord { id, clock, client_id, user_id, server_ingest_id, body } = &accepted.record;
+    let ActionRecord { id, clock, client_id, user_id, server_ingest_id, body, trace_parent: _ } = &accepted.record;
     let RecordBody::Action { tag, args } = body else { unreachable!("the app's pages hold actions only") };
     let (id, client_id) = (*id.as_uuid().as_bytes(), *client_id.as_uuid().as_bytes());
     let number = server_ingest_id.map(synchrotron_core::model::ServerIngestId::get);

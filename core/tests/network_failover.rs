@@ -170,7 +170,7 @@ impl Scene {
             effect: Effect::Insert(Columns::from([("holder".to_owned(), Value::Null)])),
         };
         let id = ActionId::from_uuid(Uuid::from_u128(n));
-        let record = UploadRecord { id, clock: Hlc::at_millis(NOW_MS), body, rows: vec![row] };
+        let record = UploadRecord { id, clock: Hlc::at_millis(NOW_MS), body, rows: vec![row], trace_parent: None };
         UploadBatch {
             batch_id: BatchId::from_uuid(Uuid::from_u128(n)),
             client_id: client(device),

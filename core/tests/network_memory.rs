@@ -87,7 +87,13 @@ fn action(n: u128, rows: Vec<Patch>) -> UploadRecord {
     };
     let moment = i64::try_from(n).expect("small");
     let rows = (0..).zip(rows).map(|(sequence, patch)| Patch { sequence, ..patch }).collect();
-    UploadRecord { id: ActionId::from_uuid(Uuid::from_u128(n)), clock: Hlc::at_millis(moment), body, rows }
+    UploadRecord {
+        id: ActionId::from_uuid(Uuid::from_u128(n)),
+        clock: Hlc::at_millis(moment),
+        body,
+        rows,
+        trace_parent: None,
+    }
 }
 
 fn batch(server: &MemoryServer, client_id: ClientId, records: Vec<UploadRecord>) -> UploadBatch {

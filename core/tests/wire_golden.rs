@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use synchrotron_core::model::{
     ActionArgs, ActionId, ActionRecord, ActionTag, AudienceKey, BatchId, ClientId, Columns, Cursor, Cursors, Effect,
     Epoch, Hlc, Patch, RecordBody, ReplayKey, RowId, RowKey, RowsDigest, ServerIngestId, SliceTag, SnapshotId,
-    TableName, UserId, Value,
+    TableName, TraceParent, UserId, Value,
 };
 use synchrotron_core::wire::{
     AudienceDigest, AudienceHead, DigestReply, DigestRequest, Fault, FaultCode, FetchPage, FetchRequest, LogRecord,
@@ -134,6 +134,7 @@ fn log_records() -> Vec<LogRecord> {
             client_id: client_id(),
             user_id: UserId::new("alice").expect("a good name"),
             server_ingest_id: Some(ServerIngestId::new(number)),
+            trace_parent: None,
             body,
         },
         row_count: 70_000,
@@ -232,7 +233,13 @@ fn digests() {
 
 #[test]
 fn upload_batches() {
-    let record = |body| UploadRecord { id: action_id(), clock: Hlc::at_millis(5), body, rows: every_effect() };
+    let record = |body| UploadRecord {
+        id: action_id(),
+        clock: Hlc::at_millis(5),
+        body,
+        rows: every_effect(),
+        trace_parent: None,
+    };
     let batch = UploadBatch {
         batch_id: BatchId::from_uuid(uuid(4)),
         client_id: client_id(),
@@ -241,6 +248,39 @@ fn upload_batches() {
         records: vec![record(action()), record(correction(Some("seat s1 is taken"))), record(correction(None))],
     };
     assert_frozen("upload_batch", &batch);
+}
+
+/// Without a trace, the field is not there, and the bytes are those from before it was.
+#[test]
+fn traces_of_records() {
+    let trace_parent: TraceParent =
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().expect("well-formed");
+    let record = |trace_parent| UploadRecord {
+        id: action_id(),
+        clock: Hlc::at_millis(5),
+        body: action(),
+        rows: Vec::new(),
+        trace_parent,
+    };
+    let batch = |records| UploadBatch {
+        batch_id: BatchId::from_uuid(uuid(4)),
+        client_id: client_id(),
+        epoch: epoch(),
+        basis: cursors(),
+        records,
+    };
+    let traced = batch(vec![record(Some(trace_parent)), record(None)]);
+    assert_frozen("upload_batch_traced", &traced);
+    let mut records = log_records();
+    records[0].record.trace_parent = Some(trace_parent);
+    assert_frozen("fetch_page_traced", &FetchPage { epoch: epoch(), records, cursors: cursors(), more: false });
+
+    let digits = |text: &[u8]| to_hex(text).trim_end().to_owned();
+    let bytes = to_hex(&encode(&traced)).replace('\n', "");
+    let malformed = bytes.replace(&digits(b"00-4bf9"), &digits(b"00-4BF9"));
+    assert_ne!(malformed, bytes);
+    let decoded: UploadBatch = decode(&from_hex(&malformed), BYTES_MAX).expect("a record stands without its trace");
+    assert_eq!(decoded, batch(vec![record(None), record(None)]));
 }
 
 #[test]

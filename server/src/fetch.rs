@@ -14,6 +14,7 @@ use sqlx_postgres::{PgConnection, PgPool};
 use synchrotron_core::model::{AudienceKey, Cursor, Cursors, UserId};
 use synchrotron_core::wire::{AudienceHead, FetchPage, FetchRequest};
 
+use crate::metrics::METRICS;
 use crate::pg::{Acting, Actor, query, read_log};
 use crate::read::{self, ReadError};
 use crate::settings::Settings;
@@ -37,6 +38,7 @@ pub(crate) async fn fetch(
     let audiences: Vec<String> = heads.iter().map(|head| head.audience_key.to_string()).collect();
     let records = read_log(actor.conn, &page.numbers, &audiences).await?;
     tx.commit().await?;
+    METRICS.fetched_bytes.increment(page.bytes as u64);
 
     let cursors = heads.into_iter().map(|AudienceHead { audience_key, head, .. }| {
         let had = request.cursors.get(&audience_key).copied().unwrap_or_default().min(head);
@@ -72,6 +74,8 @@ pub(crate) async fn audience_heads(
 /// Which records a page holds.
 struct Choice {
     numbers: Vec<i64>,
+    /// The encoded size of their records.
+    bytes: usize,
     more: bool,
 }
 
@@ -96,15 +100,15 @@ async fn choose(
         .bind(limit)
         .fetch_all(conn)
         .await?;
-    let mut choice = Choice { numbers: Vec::new(), more: false };
-    let mut bytes = 0;
+    let mut choice = Choice { numbers: Vec::new(), bytes: 0, more: false };
     for row in &rows {
-        bytes += usize::try_from(row.try_get::<i32, _>(1)?).unwrap_or(0);
+        let bytes = choice.bytes + usize::try_from(row.try_get::<i32, _>(1)?).unwrap_or(0);
         let full = choice.numbers.len() == PAGE_RECORDS_MAX || bytes > bytes_max;
         if full && !choice.numbers.is_empty() {
             choice.more = true;
             break;
         }
+        choice.bytes = bytes;
         choice.numbers.push(row.try_get(0)?);
     }
     Ok(choice)

@@ -9,9 +9,12 @@ pub mod auth;
 pub mod check;
 mod clock;
 pub mod config;
+mod crypto;
 mod fetch;
 mod ingest;
 mod materialize;
+mod metrics;
+mod observe;
 mod outbox;
 mod pg;
 #[cfg(test)]
@@ -24,6 +27,7 @@ mod snapshot;
 mod start;
 pub mod status;
 mod tasks;
+pub mod telemetry;
 
 pub use start::StartError;
 pub use tasks::{RunningServer, Server, ServerError, ServerSettings, ServerTask};

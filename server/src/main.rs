@@ -9,7 +9,6 @@ mod flags;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 /// Synchrotron's server: offline-first sync for Postgres, live over NATS and by polling over HTTP.
 #[derive(Parser)]
@@ -21,11 +20,7 @@ struct CommandLine {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let line = CommandLine::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
-    // What a command answers is alone on stdout.
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match line.command.run().await {
+    match CommandLine::parse().command.run().await {
         Ok(code) => code,
         Err(error) => {
             commands::complain(&error);

@@ -8,7 +8,7 @@ use synchrotron_core::model::TableName;
 
 use crate::service::Service;
 use crate::settings::Settings;
-use crate::{fetch, ingest, materialize, outbox, pg, snapshot, status};
+use crate::{fetch, ingest, materialize, observe, outbox, pg, snapshot, status};
 
 /// 20,000 records in 50 audiences, each row with ten effects.
 const FILL: &str = "
@@ -56,6 +56,7 @@ fn statements() -> Vec<(&'static str, String, bool)> {
         (materialize::FORGET, format!("'seats', 'r1', 15000, {ZERO}, {ZERO}"), false),
         (materialize::LAST_AUDIENCE, "'seats', 'r1', 30000".to_owned(), false),
         (outbox::SLICE, "'project:p1', 100, 200".to_owned(), false),
+        (observe::OUTBOX, "10000".to_owned(), false),
         (snapshot::OWN, format!("{IDS}, 'u1'"), false),
         (status::OLDEST, String::new(), false),
         (status::OUTBOX, String::new(), false),

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use sqlx_postgres::PgPool;
 use synchrotron_core::model::{AudienceKey, UserId};
@@ -13,6 +15,8 @@ use synchrotron_core::wire::{
     SnapshotChunk, SnapshotRequest, UploadBatch,
 };
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tracing::Instrument;
 
 use crate::StartError;
 use crate::auth::Principal;
@@ -20,10 +24,12 @@ use crate::clock::now_ms;
 use crate::fetch;
 use crate::ingest::{Ingest, IngestQueue, audiences_of, bind_client, foreign_client, read_epoch};
 use crate::materialize::Catalogue;
+use crate::metrics::{METRICS, outcome_word};
+use crate::observe::observe;
 use crate::read::ReadError;
 use crate::settings::Settings;
 use crate::snapshot::Snapshots;
-use crate::{outbox, pg};
+use crate::{outbox, pg, telemetry};
 
 pub use crate::outbox::OutboxId;
 pub use crate::snapshot::ProcessId;
@@ -41,7 +47,12 @@ struct Inner {
     ingest: IngestQueue,
     snapshots: Arc<Snapshots>,
     committed: watch::Sender<u64>,
+    /// Nothing new should come: another process is to be asked.
+    leaving: AtomicBool,
 }
+
+/// How long Postgres may take to say that it is there.
+const READY_WITHIN: Duration = Duration::from_secs(2);
 
 impl Service {
     /// Connects, brings the schema up to date and reads the tracked tables' catalogue.
@@ -54,8 +65,14 @@ impl Service {
         let catalogue = Arc::new(Catalogue::load(&pool, settings).await?);
         let snapshots = Snapshots::start(settings, Arc::clone(&catalogue))?;
         let ingest = IngestQueue::start(Ingest { pool: pool.clone(), settings: settings.clone(), catalogue });
-        let inner = Inner { pool, settings: settings.clone(), ingest, snapshots, committed: watch::Sender::new(0) };
-        Ok(Self { inner: Arc::new(inner) })
+        let (committed, leaving) = (watch::Sender::new(0), AtomicBool::new(false));
+        let inner = Arc::new(Inner { pool, settings: settings.clone(), ingest, snapshots, committed, leaving });
+        let observed = Arc::downgrade(&inner);
+        tokio::spawn(observe(move || {
+            let inner = observed.upgrade()?;
+            Some((inner.pool.clone(), inner.snapshots.open_count()))
+        }));
+        Ok(Self { inner })
     }
 
     /// What it was started with.
@@ -89,7 +106,9 @@ impl Service {
     /// [`FaultCode::ForeignClient`], [`FaultCode::EpochChanged`], [`FaultCode::Unavailable`].
     pub async fn fetch(&self, principal: &Principal, request: FetchRequest) -> Result<FetchPage, Fault> {
         let Inner { pool, settings, .. } = &*self.inner;
-        fetch::fetch(pool, settings, &principal.user_id, &request).await.map_err(|error| fault_of("fetch", error))
+        let span = tracing::info_span!("fetch", client_id = %request.client_id, audiences = request.cursors.len());
+        let fetched = fetch::fetch(pool, settings, &principal.user_id, &request).instrument(span).await;
+        fetched.inspect(|_| METRICS.fetches.increment(1)).map_err(|error| fault_of("fetch", error))
     }
 
     /// This process, as the ids of its snapshots name it.
@@ -105,13 +124,15 @@ impl Service {
     /// [`FaultCode::EpochChanged`], [`FaultCode::TooLarge`] for too many ids, [`FaultCode::Unavailable`].
     pub async fn snapshot(&self, principal: &Principal, request: SnapshotRequest) -> Result<SnapshotChunk, Fault> {
         let (inner, user_id) = (Arc::clone(&self.inner), principal.user_id.clone());
+        let chunk = request.resume.map_or(0, |position| position.chunk);
+        let span = tracing::info_span!("snapshot.chunk", client_id = %request.client_id, chunk);
         // A caller may give up at any moment; a chunk that was begun is read to its end and kept.
         let reading = async move { inner.snapshots.chunk(&inner.pool, &user_id, &request).await };
-        let read = tokio::spawn(reading).await.map_err(|error| {
+        let read = tokio::spawn(reading.instrument(span)).await.map_err(|error| {
             tracing::error!(%error, "reading a snapshot broke");
             Fault::new(FaultCode::Unavailable, "the server failed to read the snapshot")
         })?;
-        read.map_err(|error| fault_of("snapshot", error))
+        read.inspect(|_| METRICS.snapshot_chunks.increment(1)).map_err(|error| fault_of("snapshot", error))
     }
 
     /// The digests of the rows of the user's audiences.
@@ -125,7 +146,18 @@ impl Service {
 
     /// Decides the fate of one batch. Sending it again has no further effect and gives the same answer.
     pub async fn upload(&self, principal: &Principal, batch: UploadBatch) -> Outcome {
-        let outcome = self.inner.ingest.upload(&principal.user_id, batch).await;
+        let span = tracing::info_span!(
+            "ingest",
+            batch_id = %batch.batch_id,
+            client_id = %batch.client_id,
+            records = batch.records.len(),
+            outcome = tracing::field::Empty,
+        );
+        telemetry::follow(&span, &batch);
+        let begun = Instant::now();
+        let outcome = self.inner.ingest.upload(&principal.user_id, batch).instrument(span.clone()).await;
+        span.record("outcome", outcome_word(&outcome));
+        METRICS.uploaded(&outcome, begun.elapsed());
         if matches!(outcome, Outcome::Accepted { .. }) {
             self.inner.committed.send_modify(|count| *count += 1);
         }
@@ -163,9 +195,18 @@ impl Service {
         audiences_of(&mut conn, user_id).await.map_err(|error| unavailable("audiences", &error))
     }
 
-    /// Whether Postgres answers.
+    /// From now on [`Self::ready`] says no, so that whoever spreads requests asks another process. What comes is served.
+    pub fn leave(&self) {
+        self.inner.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether requests should come here: Postgres answers within two seconds, and the process does not stop.
     pub async fn ready(&self) -> bool {
-        pg::query("/* ready */ SELECT 1").execute(&self.inner.pool).await.is_ok()
+        if self.inner.leaving.load(Ordering::Relaxed) {
+            return false;
+        }
+        let asked = pg::query("/* ready */ SELECT 1").execute(&self.inner.pool);
+        matches!(timeout(READY_WITHIN, asked).await, Ok(Ok(_)))
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Settings {
     pub pool_connections_max: u32,
     /// How uploads wait, and how they are taken together.
     pub uploads: UploadSettings,
+    /// Where spans are sent: the base URL of an OpenTelemetry collector that takes OTLP over HTTP; nowhere, if not set.
+    pub otlp_endpoint: Option<String>,
     /// What snapshots and digests may cost.
     pub snapshots: SnapshotSettings,
 }
@@ -213,6 +215,7 @@ impl Default for Settings {
             head_gate: HeadGate::default(),
             pool_connections_max: 10,
             uploads: UploadSettings::default(),
+            otlp_endpoint: None,
             snapshots: SnapshotSettings::default(),
         }
     }

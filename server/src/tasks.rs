@@ -137,6 +137,7 @@ impl RunningServer {
 
     /// Takes nothing new, and returns when what has begun has ended.
     pub async fn shutdown(mut self) {
+        self.service.leave();
         self.stop.cancel();
         let ending = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(SHUTDOWN_WITHIN, ending).await.is_err() {

@@ -20,8 +20,10 @@ pub const SNAPSHOT: &str = "/v1/snapshot";
 pub const DIGEST: &str = "/v1/digest";
 /// `GET`: 200 while the process lives.
 pub const HEALTHZ: &str = "/healthz";
-/// `GET`: 200 while the server can serve, 503 while it cannot.
+/// `GET`: 200 while the server can serve, 503 while it cannot, and from when it begins to stop.
 pub const READYZ: &str = "/readyz";
+/// `GET`: what the server counts, in the text format of Prometheus.
+pub const METRICS: &str = "/metrics";
 
 /// The content type of every message.
 pub const MESSAGEPACK: &str = "application/vnd.msgpack";

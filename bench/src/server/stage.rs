@@ -101,6 +101,7 @@ impl Device {
         let args = args.expect("BUG: a map of texts").into();
         UploadRecord {
             id: ActionId::from_uuid(id),
+            trace_parent: None,
             clock: Hlc::at_millis(at_ms).tick(0),
             body: RecordBody::Action {
                 tag: ActionTag::new("add_item_v1").expect("BUG: a tag"),

@@ -10,10 +10,11 @@ use serde::de::DeserializeOwned;
 use super::installation::{Installation, new_client_id};
 use super::shared::{Opened, Shared};
 use super::slot::DriverSlot;
+use super::trace::TraceContext;
 use super::{Client, OpenError, elsewhere};
 use crate::action::{Action, Registry, RegistryError, Table};
 use crate::engine::{Engine, Limits};
-use crate::model::{TableName, UserId};
+use crate::model::{TableName, TraceParent, UserId};
 use crate::store::{Durability, SqliteSettings, SqliteStore, StatusStore, Store};
 
 /// How often the driver looks by itself, and how long it waits.
@@ -61,6 +62,7 @@ pub struct ClientBuilder {
     limits: Limits,
     timing: Timing,
     check_purity: bool,
+    trace_context: TraceContext,
 }
 
 impl Default for ClientBuilder {
@@ -75,6 +77,7 @@ impl Default for ClientBuilder {
             limits: Limits::default(),
             timing: Timing::default(),
             check_purity: false,
+            trace_context: TraceContext::default(),
         }
     }
 }
@@ -148,6 +151,13 @@ impl ClientBuilder {
         Self { timing, ..self }
     }
 
+    /// Where the trace of an executed action comes from: asked within each [`Client::execute`], on the task that calls it.
+    /// It travels with the action, and devices that integrate it name it. Without this, actions belong to no trace.
+    #[must_use]
+    pub fn trace_context(self, current: impl Fn() -> Option<TraceParent> + Send + Sync + 'static) -> Self {
+        Self { trace_context: TraceContext::new(current), ..self }
+    }
+
     /// Opens the database. The client is offline, and whole.
     ///
     /// # Errors
@@ -186,6 +196,7 @@ impl ClientBuilder {
         }
         installation.settle(&path, client_id)?;
         engine.refit()?;
-        Ok(Shared::new(Opened { engine, path, client_id, user_id, tables: tables?, timing: self.timing })?)
+        let (tables, timing, trace_context) = (tables?, self.timing, self.trace_context);
+        Ok(Shared::new(Opened { engine, path, client_id, user_id, tables, timing, trace_context })?)
     }
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::time::sleep;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::backoff::Backoff;
@@ -204,7 +205,9 @@ impl Exchange {
                 // The server said that it is done with them, and they are still here.
                 sleep(again.next()).await;
             }
-            let outcome = self.network.upload(&sent.batch).await?;
+            let span =
+                tracing::debug_span!("upload", batch_id = %sent.batch.batch_id, records = sent.batch.records.len());
+            let outcome = self.network.upload(&sent.batch).instrument(span).await?;
             match self.conclude(sent, outcome.clone()).await? {
                 Concluded::Settled(_) => settled = ids,
                 Concluded::Restamped(_) if !restamped => restamped = true,

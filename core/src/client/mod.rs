@@ -38,6 +38,7 @@ mod recovery;
 mod shared;
 mod slot;
 mod status;
+mod trace;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -98,9 +99,14 @@ impl Client {
         let action_id = ActionId::from_uuid(Uuid::now_v7());
         let feed = self.shared.changes.subscribe();
         let shared = Arc::clone(&self.shared);
+        // Asked here: the task that calls is in the trace, the thread that runs the action is not.
+        let trace_parent = self.shared.trace_context.current();
+        let shown = trace_parent.map(tracing::field::display);
+        let span = tracing::debug_span!("execute", %action_id, tag = A::TAG, trace_parent = shown);
         let output = self
             .blocking(move |engine| {
-                let input = ExecuteInput { action_id, now_ms: driver::now_ms() };
+                let _execute = span.entered();
+                let input = ExecuteInput { action_id, now_ms: driver::now_ms(), trace_parent };
                 let executed = engine.execute(&action, input)?;
                 // Told here, so that an app that no longer waits for its output still sees the row, and syncs it.
                 shared.publish(executed.committed);

@@ -80,7 +80,11 @@ impl Client {
     /// # Errors
     /// [`ClientError::Retry`]; then it stays where it is.
     pub async fn quarantine_retry(&self, action: ActionId) -> Result<ActionId, ClientError> {
-        let input = ExecuteInput { action_id: ActionId::from_uuid(Uuid::now_v7()), now_ms: driver::now_ms() };
+        let input = ExecuteInput {
+            action_id: ActionId::from_uuid(Uuid::now_v7()),
+            now_ms: driver::now_ms(),
+            trace_parent: self.shared.trace_context.current(),
+        };
         self.shared
             .telling(move |engine, shared| {
                 let committed = engine.retry(action, input)?;

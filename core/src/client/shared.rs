@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, broadcast, watch};
 
+use super::trace::TraceContext;
 use super::{Change, ClientError, Status, Timing};
 use crate::engine::{Committed, Engine, EngineError};
 use crate::model::{ClientId, TableName, UserId};
@@ -28,6 +29,7 @@ pub(super) struct Shared {
     pub(super) user_id: UserId,
     pub(super) tables: BTreeSet<TableName>,
     pub(super) timing: Timing,
+    pub(super) trace_context: TraceContext,
     pub(super) changes: broadcast::Sender<Arc<Change>>,
     pub(super) status: watch::Sender<Status>,
     /// Local work waits for the driver.
@@ -43,11 +45,12 @@ pub(super) struct Opened {
     pub(super) user_id: UserId,
     pub(super) tables: BTreeSet<TableName>,
     pub(super) timing: Timing,
+    pub(super) trace_context: TraceContext,
 }
 
 impl Shared {
     pub(super) fn new(opened: Opened) -> Result<Self, EngineError> {
-        let Opened { engine, path, client_id, user_id, tables, timing } = opened;
+        let Opened { engine, path, client_id, user_id, tables, timing, trace_context } = opened;
         let shared = Self {
             engine: Mutex::new(engine),
             readers: Mutex::default(),
@@ -56,6 +59,7 @@ impl Shared {
             user_id,
             tables,
             timing,
+            trace_context,
             changes: broadcast::Sender::new(CHANGES_BUFFERED),
             status: watch::Sender::new(Status::default()),
             work: Notify::new(),

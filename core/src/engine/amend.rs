@@ -54,6 +54,7 @@ pub(super) fn correction(
         user_id: maker.user_id,
         server_ingest_id: None,
         body: RecordBody::Correction { amends, reason: failure.filter(|_| removes).map(ToString::to_string) },
+        trace_parent: None,
     };
     let row_count = u32::try_from(rows.len()).expect("BUG: an action touches fewer rows");
     let record = StoredRecord { record, rows, row_count, executed: None, faithful: None };

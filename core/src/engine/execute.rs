@@ -4,7 +4,7 @@
 
 use super::{Committed, Engine, ExecuteError, Limits, fate, purity};
 use crate::action::{Action, ActionError, Context, Executing, run_caught};
-use crate::model::{ActionArgs, ActionId, ActionRecord, ActionTag, Patch, RecordBody};
+use crate::model::{ActionArgs, ActionId, ActionRecord, ActionTag, Patch, RecordBody, TraceParent};
 use crate::store::{Store, StoreError, StoreTxn, StoredRecord};
 
 /// What an execution takes from the outside world.
@@ -14,6 +14,16 @@ pub struct ExecuteInput {
     pub action_id: ActionId,
     /// The wall clock, in milliseconds since 1970.
     pub now_ms: i64,
+    /// The trace that the action belongs to.
+    pub trace_parent: Option<TraceParent>,
+}
+
+impl ExecuteInput {
+    /// For an action of no trace.
+    #[must_use]
+    pub const fn new(action_id: ActionId, now_ms: i64) -> Self {
+        Self { action_id, now_ms, trace_parent: None }
+    }
 }
 
 /// An action was executed: its output, and what it changed.
@@ -52,6 +62,7 @@ impl<S: Store> Engine<S> {
             user_id,
             server_ingest_id: None,
             body,
+            trace_parent: input.trace_parent,
         };
         let executing = Executing {
             action_id: record.id,

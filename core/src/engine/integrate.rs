@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::replay::Replay;
+use super::traces::Traces;
 use super::{Committed, Engine, EngineError};
 use crate::model::{ActionId, AudienceKey, Cursors, Patch, RecordBody, ReplayKey, ServerIngestId};
 use crate::store::{AudienceState, LogStore, QuarantineKind, Store, StoreError, StoreTxn, StoredRecord};
@@ -36,10 +37,12 @@ impl<S: Store> Engine<S> {
     }
 
     pub(super) fn integrate(&mut self, arrivals: Arrivals) -> Result<Committed, EngineError> {
+        let _step = tracing::debug_span!("integrate", records = arrivals.records.len()).entered();
         let txn = self.store.begin()?;
         let mut standing =
             Standing { audiences: txn.audiences()?.into_iter().collect(), fell_beneath: BTreeSet::new() };
         let Arrived { records, usurped, start } = arrived(&*txn, arrivals.records, &mut standing)?;
+        let traces = Traces::of(&records);
         for audience in &standing.fell_beneath {
             let state = standing.audiences[audience];
             txn.put_audience(audience, &AudienceState { stale: true, ..state })?;
@@ -62,6 +65,7 @@ impl<S: Store> Engine<S> {
             txn.put_cursor(audience, *cursor)?;
         }
         txn.commit()?;
+        traces.tell();
         for slice in &mut self.waiting {
             if arrivals.cursors.get(&slice.audience_key).is_some_and(|have| *have >= slice.through) {
                 slice.records.clear();

@@ -31,6 +31,7 @@ mod replay;
 mod resync;
 mod session;
 mod snapshot;
+mod traces;
 mod upload;
 
 use std::collections::{BTreeMap, BTreeSet};

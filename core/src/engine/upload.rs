@@ -181,8 +181,8 @@ fn ready(txn: &dyn StoreTxn, held: &BTreeSet<ActionId>, limits: Limits) -> Resul
             if full && !records.is_empty() {
                 return Ok(records);
             }
-            let ActionRecord { id, clock, body, .. } = stored.record;
-            records.push(UploadRecord { id, clock, body, rows: stored.rows });
+            let ActionRecord { id, clock, body, trace_parent, .. } = stored.record;
+            records.push(UploadRecord { id, clock, body, rows: stored.rows, trace_parent });
         }
     }
 }

@@ -8,6 +8,7 @@ mod hlc;
 mod ids;
 mod patch;
 mod record;
+mod trace;
 mod value;
 
 pub use cursor::{Cursor, Cursors, ServerIngestId};
@@ -19,4 +20,6 @@ pub use ids::{
 };
 pub use patch::{Columns, Effect, Operation, Patch};
 pub use record::{ActionArgs, ActionRecord, RecordBody, ReplayKey};
+pub(crate) use trace::well_formed;
+pub use trace::{TraceParent, TraceParentError};
 pub use value::{FromValue, Value, ValueError};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ActionId, ActionTag, ClientId, Hlc, ServerIngestId, UserId};
+use super::{ActionId, ActionTag, ClientId, Hlc, ServerIngestId, TraceParent, UserId, well_formed};
 
 /// The one total order of actions: `(clock, client_id, action id)`, bytewise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -82,6 +82,9 @@ pub struct ActionRecord {
     pub server_ingest_id: Option<ServerIngestId>,
     /// Action or correction.
     pub body: RecordBody,
+    /// The trace that it belongs to, if its app named one; not part of what it is.
+    #[serde(default, deserialize_with = "well_formed", skip_serializing_if = "Option::is_none")]
+    pub trace_parent: Option<TraceParent>,
 }
 
 impl ActionRecord {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     ActionId, ActionRecord, AudienceKey, BatchId, ClientId, Cursor, Cursors, Epoch, Hlc, Patch, RecordBody, SliceTag,
-    UserId,
+    TraceParent, UserId, well_formed,
 };
 
 /// Opens a session for a device.
@@ -116,6 +116,9 @@ pub struct UploadRecord {
     pub body: RecordBody,
     /// All its row effects, sequence ascending.
     pub rows: Vec<Patch>,
+    /// The trace that it belongs to, if its app named one; not part of what it is.
+    #[serde(default, deserialize_with = "well_formed", skip_serializing_if = "Option::is_none")]
+    pub trace_parent: Option<TraceParent>,
 }
 
 #[cfg(test)]
@@ -149,6 +152,7 @@ mod tests {
                 client_id: ClientId::from_uuid(Uuid::from_u128(8)),
                 user_id: UserId::new("alice").expect("ok"),
                 server_ingest_id: Some(ServerIngestId::new(5)),
+                trace_parent: None,
                 body,
             },
             row_count: 3,

@@ -119,7 +119,7 @@ fn cap_20_every_connection_captures_or_fails() {
     .expect("opens");
     let mut second = crate::support::engine_on(store);
     let action_id = synchrotron_core::model::ActionId::from_uuid(uuid::Uuid::from_u128(0xbeef));
-    let input = synchrotron_core::engine::ExecuteInput { action_id, now_ms: crate::support::NOW };
+    let input = synchrotron_core::engine::ExecuteInput::new(action_id, crate::support::NOW);
     second.execute(&with("UPDATE lists SET name = ?", params!["second"]), input).expect("runs");
     assert_eq!(story(&first.newest_patch()), ["0 UPDATE lists.l {name='second'}"], "the first sees it as pending work");
     first.run(&["UPDATE lists SET name = 'third'"]).expect("both go on");

@@ -59,7 +59,7 @@ fn engine(folder: &tempfile::TempDir, limits: Limits) -> Engine<SqliteStore> {
 
 fn input(n: u128) -> ExecuteInput {
     let action_id = synchrotron_core::model::ActionId::from_uuid(uuid::Uuid::from_u128(n));
-    ExecuteInput { action_id, now_ms: NOW }
+    ExecuteInput::new(action_id, NOW)
 }
 
 #[test]

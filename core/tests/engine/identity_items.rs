@@ -43,7 +43,7 @@ fn ask(action: u128, table: &str, rows: &[Row<'_>]) -> Result<Vec<String>, Execu
     let mut engine = Engine::new(store, registry, &tables(), Limits::default());
     let owned = |row: &Row<'_>| row.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
     let ask = Ask { table: table.to_owned(), rows: rows.iter().map(owned).collect() };
-    let input = ExecuteInput { action_id: ActionId::from_uuid(Uuid::from_u128(action)), now_ms: NOW };
+    let input = ExecuteInput::new(ActionId::from_uuid(Uuid::from_u128(action)), NOW);
     engine.execute(&ask, input).map(|executed| executed.output)
 }
 

@@ -15,5 +15,6 @@ mod purity;
 mod recovery;
 mod rules;
 mod support;
+mod traces;
 mod upcast;
 mod versions;

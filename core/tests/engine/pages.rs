@@ -35,6 +35,7 @@ fn with_pending_and_pages(records_on_a_page: usize) -> (Device, Vec<FetchPage>) 
             client_id: device.engine.client_id().expect("reads"),
             user_id: UserId::new("alice").expect("ok"),
             server_ingest_id: Some(ServerIngestId::new(40)),
+            trace_parent: None,
             body,
         },
         row_count: 1,

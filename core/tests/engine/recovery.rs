@@ -120,7 +120,7 @@ fn qua_a_quarantined_action_can_be_retried_discarded_and_exported() {
     let exported: Vec<_> =
         device.engine.export_quarantine().expect("reads").into_iter().map(|action| action.quarantined.id).collect();
     assert_eq!(exported, [first, second]);
-    let input = synchrotron_core::engine::ExecuteInput { action_id: device.next_action_id(), now_ms: NOW };
+    let input = synchrotron_core::engine::ExecuteInput::new(device.next_action_id(), NOW);
     device.engine.retry(first, input).expect("runs as a new action");
     assert_eq!(device.count("lists"), 1);
     assert!(device.engine.discard(second).expect("forgets"));
@@ -178,7 +178,8 @@ fn u04_a_dropped_action_that_the_server_takes_after_the_snapshot_leaves_the_quar
     let position = SnapshotPosition { snapshot_id: SnapshotId::from_uuid(Uuid::from_u128(1)), chunk: 0 };
     let chunk = SnapshotChunk { position, header: Some(header), rows: Vec::new(), last: true };
     device.engine.take_chunk(&chunk).expect("takes it");
-    let UploadRecord { id: sent_id, clock, body, rows } = sent.batch.records.into_iter().next().expect("one");
+    let UploadRecord { id: sent_id, clock, body, rows, trace_parent: _ } =
+        sent.batch.records.into_iter().next().expect("one");
     assert_eq!(sent_id, id);
     let record = ActionRecord {
         id,
@@ -186,6 +187,7 @@ fn u04_a_dropped_action_that_the_server_takes_after_the_snapshot_leaves_the_quar
         client_id: sent.batch.client_id,
         user_id: UserId::new("alice").expect("ok"),
         server_ingest_id: Some(ServerIngestId::new(1)),
+        trace_parent: None,
         body,
     };
     let row_count = u32::try_from(rows.len()).expect("few");

@@ -113,7 +113,7 @@ impl Device {
 
     pub(crate) fn run_action(&mut self, action: &RunSql) -> Result<ActionId, ExecuteError> {
         let action_id = self.next_action_id();
-        self.engine.execute(action, ExecuteInput { action_id, now_ms: NOW }).map(|_| action_id)
+        self.engine.execute(action, ExecuteInput::new(action_id, NOW)).map(|_| action_id)
     }
 
     pub(crate) fn begin_session(&mut self) {

@@ -69,7 +69,7 @@ impl Phone {
     pub(crate) fn execute<A: Action>(&mut self, action: &A) -> Result<ActionId, ExecuteError> {
         self.next_id += 1;
         let action_id = ActionId::from_uuid(Uuid::from_u128(self.next_id));
-        self.engine.execute(action, ExecuteInput { action_id, now_ms: NOW }).map(|_| action_id)
+        self.engine.execute(action, ExecuteInput::new(action_id, NOW)).map(|_| action_id)
     }
 
     /// Takes a page of audience `p` through the newest of these records.
@@ -134,6 +134,7 @@ pub(crate) fn remote(number: i64, at_ms: i64, tag: &str, args: &impl Serialize, 
             client_id: ClientId::from_uuid(Uuid::from_u128(0xc2)),
             user_id: UserId::new("bob").expect("ok"),
             server_ingest_id: Some(ServerIngestId::new(number)),
+            trace_parent: None,
             body: RecordBody::Action { tag: ActionTag::new(tag).expect("ok"), args },
         },
         row_count: u32::try_from(rows.len()).expect("few"),

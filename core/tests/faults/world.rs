@@ -160,7 +160,7 @@ impl Device {
     /// Executes as the `n`th action of this device, at this many milliseconds after [`NOW`].
     pub(crate) fn try_execute<A: Action>(&mut self, n: u128, at_ms: i64, action: &A) -> Result<ActionId, ExecuteError> {
         let action_id = ActionId::from_uuid(Uuid::from_u128((self.client << 32) + n));
-        self.engine.execute(action, ExecuteInput { action_id, now_ms: NOW + at_ms }).map(|_| action_id)
+        self.engine.execute(action, ExecuteInput::new(action_id, NOW + at_ms)).map(|_| action_id)
     }
 
     pub(crate) fn execute<A: Action>(&mut self, n: u128, at_ms: i64, action: &A) -> ActionId {
@@ -185,6 +185,7 @@ impl Device {
                 client_id: batch.client_id,
                 user_id: user(self.client),
                 server_ingest_id: Some(ServerIngestId::new(number)),
+                trace_parent: None,
                 body: sent.body,
             },
         };

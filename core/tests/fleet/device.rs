@@ -96,7 +96,7 @@ impl Device {
     pub(crate) fn execute<A: Action>(&mut self, time: i64, action: &A) -> bool {
         RUNNING_ON.set(self.number);
         let action_id = ActionId::from_uuid(self.fresh());
-        let input = ExecuteInput { action_id, now_ms: 1_000_000 + time * 100 + self.skew_ms };
+        let input = ExecuteInput::new(action_id, 1_000_000 + time * 100 + self.skew_ms);
         let executed = self.engine.execute(action, input).is_ok();
         if executed {
             self.executed.push(action_id);

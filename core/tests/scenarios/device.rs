@@ -129,7 +129,7 @@ impl Device {
         self.clock.fetch_add(1, Ordering::SeqCst);
         let now_ms = self.now_ms();
         let action_id = ActionId::from_uuid(self.fresh());
-        self.engine().execute(action, ExecuteInput { action_id, now_ms })?;
+        self.engine().execute(action, ExecuteInput::new(action_id, now_ms))?;
         self.executed.push(action_id);
         Ok(action_id)
     }

@@ -128,6 +128,7 @@ fn renames_one_note(number: i64, key: ReplayKey) -> LogRecord {
             client_id: key.client_id,
             user_id: user_id("B"),
             server_ingest_id: Some(ServerIngestId::new(number)),
+            trace_parent: None,
             body: RecordBody::Action {
                 tag: ActionTag::new("not_in_this_version_v1").expect("a tag"),
                 args: ActionArgs::from_encoded(vec![0x80]).expect("a map"),

@@ -153,7 +153,7 @@ fn qua_an_app_can_inspect_retry_export_and_discard() {
     assert_eq!((found.quarantined.id, found.patches.len()), (first, 1));
     assert_eq!(a.engine().export_quarantine().expect("reads").len(), 2);
     let again = ActionId::from_uuid(uuid::Uuid::from_u128(0xa9a1));
-    a.engine().retry(first, ExecuteInput { action_id: again, now_ms: world.now_ms() }).expect("works now");
+    a.engine().retry(first, ExecuteInput::new(again, world.now_ms())).expect("works now");
     assert!(a.engine().discard(second).expect("writes"));
     assert!(a.quarantined().is_empty());
     a.sync();

@@ -10,3 +10,4 @@ mod readers;
 mod recovery;
 mod scripted;
 mod support;
+mod traces;

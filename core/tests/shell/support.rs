@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use synchrotron_core::action::{Action, ActionError, Context, Table};
-use synchrotron_core::client::{Client, ClientError, OpenError, Timing};
+use synchrotron_core::client::{Client, ClientBuilder, ClientError, OpenError, Timing};
 use synchrotron_core::model::{AudienceKey, Epoch, UserId};
 use synchrotron_core::network::memory::MemoryServer;
 use synchrotron_core::store::Durability;
@@ -105,6 +105,11 @@ pub(crate) async fn open(path: &Path, timing: Timing) -> Client {
 }
 
 pub(crate) async fn open_for(user: &str, path: &Path, timing: Timing) -> Result<Client, OpenError> {
+    open_builder(user, path, timing).open().await
+}
+
+/// The app, before it is opened.
+pub(crate) fn open_builder(user: &str, path: &Path, timing: Timing) -> ClientBuilder {
     Client::builder()
         .database(path)
         .user(user)
@@ -117,8 +122,6 @@ pub(crate) async fn open_for(user: &str, path: &Path, timing: Timing) -> Result<
         .action::<crate::readers::Slow>()
         .durability(Durability::Normal)
         .timing(timing)
-        .open()
-        .await
 }
 
 pub(crate) fn alice() -> UserId {

@@ -1,4 +1,4 @@
-//! HTTP: five calls and two probes.
+//! HTTP: five calls, two probes, and the metrics.
 //!
 //! Place in the journey: a device's request comes in as one envelope and goes out as one; between them is one call of
 //! [`Service`]. Nothing is decided here but who asks.
@@ -33,6 +33,7 @@ use tokio::sync::Semaphore;
 
 use super::fault::unreadable;
 use crate::auth::{Principal, TokenVerifier};
+use crate::metrics::{AuthRefusal, METRICS};
 use crate::service::Service;
 use crate::settings::Settings;
 
@@ -61,6 +62,9 @@ const RETRY_AFTER_SECONDS: u16 = 1;
 /// How much of a refused body is thrown away before the connection is given up instead, in bodies that would be taken.
 const DRAINED_BODIES_MAX: usize = 8;
 
+/// The text format that Prometheus reads.
+const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 #[derive(Debug)]
 struct Api {
     service: Service,
@@ -80,6 +84,7 @@ pub fn router(service: Service, verifier: Arc<TokenVerifier>, limits: HttpLimits
         .route(routes::DIGEST, post(digest))
         .route(routes::HEALTHZ, get(async || StatusCode::OK))
         .route(routes::READYZ, get(readyz))
+        .route(routes::METRICS, get(metrics))
         .with_state(Arc::new(Api { service, verifier, limits, room }))
 }
 
@@ -127,6 +132,10 @@ async fn readyz(State(api): State<Arc<Api>>) -> StatusCode {
     if api.service.ready().await { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
+async fn metrics() -> impl IntoResponse {
+    ([(CONTENT_TYPE, HeaderValue::from_static(PROMETHEUS_TEXT))], METRICS.render())
+}
+
 impl Api {
     /// Who asks, what is asked, and then the call.
     async fn serve<Q, A>(
@@ -144,7 +153,10 @@ impl Api {
         };
         let admitted = match bearer(&head.headers) {
             Ok(token) => self.verifier.verify(token).await,
-            Err(fault) => Err(fault),
+            Err(fault) => {
+                METRICS.auth_refused(AuthRefusal::NoToken);
+                Err(fault)
+            }
         };
         let principal = match admitted.and_then(|who| self.check_length(&head.headers).map(|()| who)) {
             Ok(principal) => principal,

@@ -33,6 +33,7 @@ use self::claims::Checks;
 use self::error::TokenError;
 use self::header::TokenHeader;
 use self::jwks::{Jwks, KeySet};
+use crate::metrics::{AuthRefusal, METRICS};
 use crate::settings::JwtSettings;
 
 /// Who a connection proved to be.
@@ -78,7 +79,7 @@ impl TokenVerifier {
     /// token but nothing of its content; [`FaultCode::Unavailable`](synchrotron_core::wire::FaultCode::Unavailable) if
     /// the issuer's keys cannot be had, so that nobody can say.
     pub async fn verify(&self, token: &str) -> Result<Principal, Fault> {
-        self.judge(token).await.map_err(Fault::from)
+        self.judge(token).await.inspect_err(count).map_err(Fault::from)
     }
 
     async fn judge(&self, token: &str) -> Result<Principal, TokenError> {
@@ -112,6 +113,15 @@ impl TokenVerifier {
             }
         }
         judged
+    }
+}
+
+/// Counts a refusal; a token that cannot be judged is none.
+fn count(error: &TokenError) {
+    match error {
+        TokenError::KeysUnavailable => {}
+        TokenError::Expired => METRICS.auth_refused(AuthRefusal::Expired),
+        _ => METRICS.auth_refused(AuthRefusal::BadToken),
     }
 }
 

@@ -17,6 +17,7 @@ use serde::Serialize;
 use synchrotron_server::auth::MintError;
 use synchrotron_server::config::ConfigError;
 use synchrotron_server::settings::SettingsError;
+use synchrotron_server::telemetry::{self, TelemetryError};
 use synchrotron_server::{ServerError, StartError};
 
 /// All commands.
@@ -37,6 +38,11 @@ pub(crate) enum Command {
 impl Command {
     /// Does what was asked for.
     pub(crate) async fn run(self) -> Result<ExitCode, CommandError> {
+        // Only a server has spans to send; it says itself where they go.
+        let _telemetry = match &self {
+            Self::Serve(_) => None,
+            _ => Some(telemetry::init(None)?),
+        };
         match self {
             Self::Serve(serve) => serve.run().await,
             Self::Migrate(migrate) => migrate.run().await,
@@ -62,6 +68,9 @@ pub(crate) enum CommandError {
     /// The server does not start.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// Events and spans cannot go where they should.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     /// No token can be made.
     #[error(transparent)]
     Mint(#[from] MintError),
@@ -74,7 +83,7 @@ impl CommandError {
     /// 2 if only another command line or configuration can help.
     pub(crate) fn exit_code(&self) -> ExitCode {
         let start = match self {
-            Self::Config(_) | Self::Settings(_) | Self::Mint(_) => return ExitCode::from(2),
+            Self::Config(_) | Self::Settings(_) | Self::Telemetry(_) | Self::Mint(_) => return ExitCode::from(2),
             Self::Start(start) | Self::Server(ServerError::Service(start)) => start,
             Self::Server(_) | Self::Stdout(_) => return ExitCode::FAILURE,
         };

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use synchrotron_server::config::Given;
-use synchrotron_server::{RunningServer, Server};
+use synchrotron_server::{RunningServer, Server, telemetry};
 
 use super::CommandError;
 use crate::flags::SettingsFlags;
@@ -25,7 +25,9 @@ impl Serve {
         let no_migrate =
             Given { key: "migrate".to_owned(), origin: "--no-migrate".to_owned(), text: "false".to_owned() };
         let more = if self.no_migrate { vec![no_migrate] } else { Vec::new() };
-        let server = Server::start(self.settings.load_with(more)?).await?;
+        let settings = self.settings.load_with(more)?;
+        let _telemetry = telemetry::init(settings.core.otlp_endpoint.as_deref())?;
+        let server = Server::start(settings).await?;
         Ok(serve(server).await)
     }
 }

@@ -21,8 +21,12 @@ pub struct Key {
 }
 
 /// Names that other programs use too, and one that is older than its key.
-const OTHER_VARIABLES: [(&str, &str); 3] =
-    [("database_url", "DATABASE_URL"), ("nats.url", "NATS_URL"), ("snapshots.open_max", "SYNCHROTRON_SNAPSHOTS")];
+const OTHER_VARIABLES: [(&str, &str); 4] = [
+    ("database_url", "DATABASE_URL"),
+    ("nats.url", "NATS_URL"),
+    ("otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    ("snapshots.open_max", "SYNCHROTRON_SNAPSHOTS"),
+];
 
 static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
     let mut keys = Vec::new();

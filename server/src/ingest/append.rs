@@ -75,9 +75,9 @@ async fn insert_records(conn: &mut PgConnection, records: &[New<'_>], numbers: &
     query(
         "/* append.records */ INSERT INTO synchrotron.action_records (client_id, user_id, id, server_ingest_id, tag, \
          args, clock, row_count, amends, reason, position_clock, position_client_id, position_action_id, slices, \
-         content_hash, byte_count) SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], $5::text[], \
-         $6::bytea[], $7::bigint[], $8::int[], $9::uuid[], $10::text[], $11::bigint[], $12::uuid[], $13::uuid[], \
-         $14::bytea[], $15::bytea[], $16::int[])",
+         content_hash, byte_count, trace_parent) SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], \
+         $5::text[], $6::bytea[], $7::bigint[], $8::int[], $9::uuid[], $10::text[], $11::bigint[], $12::uuid[], \
+         $13::uuid[], $14::bytea[], $15::bytea[], $16::int[], $17::text[])",
     )
     .bind(records.iter().map(|(author, _)| *author.client_id.as_uuid()).collect::<Vec<_>>())
     .bind(records.iter().map(|(author, _)| author.user_id.as_str()).collect::<Vec<_>>())
@@ -95,6 +95,7 @@ async fn insert_records(conn: &mut PgConnection, records: &[New<'_>], numbers: &
     .bind(records.iter().map(|(_, r)| slices_of(r)).collect::<Vec<_>>())
     .bind(records.iter().map(|(_, r)| r.content_hash.as_slice()).collect::<Vec<_>>())
     .bind(records.iter().map(|(_, r)| integer(r.byte_count)).collect::<Vec<_>>())
+    .bind(records.iter().map(|(_, r)| r.upload.trace_parent.map(|trace| trace.to_string())).collect::<Vec<_>>())
     .execute(conn)
     .await
     .map(drop)

@@ -41,7 +41,8 @@ pub(super) fn measure(batch: &UploadBatch) -> Vec<Measured<'_>> {
 }
 
 fn measure_record(client_id: ClientId, upload: &UploadRecord) -> Measured<'_> {
-    let UploadRecord { id, clock, body, rows } = upload;
+    // The trace is no part of what a record is.
+    let UploadRecord { id, clock, body, rows, trace_parent: _ } = upload;
     let own = ReplayKey { clock: *clock, client_id, action_id: *id };
     let (position, identity) = match body {
         RecordBody::Action { .. } => (own, encoded(&(own, body, rows))),

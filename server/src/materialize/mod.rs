@@ -42,6 +42,7 @@ pub(crate) use inspect::{inspect, is_audience_indexed};
 pub(crate) use present::{columns_of, selected};
 pub(crate) use values::{KindMismatch, takes};
 
+use crate::metrics::METRICS;
 use crate::pg::{Acting, Actor, Complaint, classify, query};
 use images::BEFORE_ALL;
 use runs::{Run, Step};
@@ -218,6 +219,7 @@ impl<'a> Materializer<'a> {
             }
         }
         if !late.is_empty() {
+            METRICS.records_late.increment(1);
             self.flush().await?;
         }
         for (key, patches) in &late {

@@ -96,6 +96,8 @@ fn record_of(row: &PgRow) -> Result<LogRecord, sqlx_core::Error> {
             user_id: UserId::new(row.try_get::<String, _>("user_id")?).map_err(StoredFormError::from)?,
             server_ingest_id: Some(ServerIngestId::new(row.try_get("server_ingest_id")?)),
             body,
+            // One that is none is dropped: the record stands without it.
+            trace_parent: row.try_get::<Option<&str>, _>("trace_parent")?.and_then(|text| text.parse().ok()),
         },
         row_count: u32::try_from(row.try_get::<i32, _>("row_count")?).map_err(|_| unreadable("row_count")())?,
         slices,
@@ -128,7 +130,7 @@ pub(crate) fn patch_of(row: &PgRow) -> Result<Patch, sqlx_core::Error> {
 
 /// Records by number.
 pub(crate) const RECORDS: &str = "/* log.records */ SELECT id, clock, client_id, user_id, server_ingest_id, tag, args, reason, position_clock, \
-    position_client_id, position_action_id, row_count, slices \
+    position_client_id, position_action_id, row_count, slices, trace_parent \
     FROM synchrotron.action_records WHERE server_ingest_id = ANY($1) ORDER BY server_ingest_id";
 
 /// Rows of records, in some audiences.

@@ -57,6 +57,11 @@ impl Registry {
         self.entries().values().filter(of_user).filter(|entry| entry.open).count()
     }
 
+    /// How many snapshots are open.
+    pub(super) fn open_count(&self) -> usize {
+        self.entries().values().filter(|entry| entry.open).count()
+    }
+
     /// Holds a snapshot instead of the device's one before.
     pub(super) fn insert(&self, id: SnapshotId, held: Held, open: bool) {
         self.remove_device(&held.user_id, held.client_id);

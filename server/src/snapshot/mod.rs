@@ -89,6 +89,11 @@ impl Snapshots {
         self.process
     }
 
+    /// How many snapshots go on.
+    pub(crate) fn open_count(&self) -> usize {
+        self.held.open_count()
+    }
+
     /// The chunk that is asked for; `pool` is where short reads go.
     pub(crate) async fn chunk(
         &self,

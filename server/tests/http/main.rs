@@ -7,3 +7,4 @@ mod issuer;
 mod jwks;
 mod lifecycle;
 mod tokens;
+mod watched;

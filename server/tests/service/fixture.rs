@@ -143,14 +143,20 @@ impl Device {
             tag: ActionTag::new("do_it_v1").expect("a tag"),
             args: ActionArgs::from_encoded(vec![0x80]).expect("a map"),
         };
-        UploadRecord { id: action_id(), clock: Hlc::at_millis(at), body, rows: numbered(rows) }
+        UploadRecord { id: action_id(), clock: Hlc::at_millis(at), body, rows: numbered(rows), trace_parent: None }
     }
 
     /// A correction of an action of this or another device.
     pub(crate) fn correction(&self, amends: ReplayKey, rows: Vec<Patch>) -> UploadRecord {
         let tick = self.clock.fetch_add(1, Ordering::Relaxed);
         let body = RecordBody::Correction { amends, reason: Some("the seat is taken".to_owned()) };
-        UploadRecord { id: action_id(), clock: Hlc::at_millis(1_000_000 + i64::from(tick)), body, rows: numbered(rows) }
+        UploadRecord {
+            id: action_id(),
+            clock: Hlc::at_millis(1_000_000 + i64::from(tick)),
+            body,
+            rows: numbered(rows),
+            trace_parent: None,
+        }
     }
 
     pub(crate) fn position(&self, record: &UploadRecord) -> ReplayKey {

@@ -112,7 +112,7 @@ impl Device {
         let Some(known) = fleet.actions.get(intent.tag.as_str()) else { return Ok("no such action".to_owned()) };
         now_running_on(self.number);
         let action_id = ActionId::from_uuid(self.fresh());
-        let input = ExecuteInput { action_id, now_ms: self.wall.read(now_ms) };
+        let input = ExecuteInput::new(action_id, self.wall.read(now_ms));
         let engine = self.engine.as_mut().expect("BUG: only a stopped device has no engine");
         let result = (known.execute)(engine, &intent.args, input);
         let struck = self.after_call(fleet);

@@ -72,6 +72,7 @@ impl Upload<'_> {
             user_id: self.user.clone(),
             server_ingest_id: None,
             body: record.body.clone(),
+            trace_parent: record.trace_parent,
         }
     }
 

@@ -54,7 +54,13 @@ impl Device {
         let tag = ActionTag::new("suite_v1").expect("BUG: a good tag");
         let args = ActionArgs::from_encoded(vec![0x80]).expect("BUG: an empty map");
         let body = RecordBody::Action { tag, args };
-        UploadRecord { id: ActionId::from_uuid(Uuid::now_v7()), clock, body, rows: in_sequence(rows) }
+        UploadRecord {
+            id: ActionId::from_uuid(Uuid::now_v7()),
+            clock,
+            body,
+            rows: in_sequence(rows),
+            trace_parent: None,
+        }
     }
 
     /// A correction of now that gives an action these effects. Its id derives from its content.
@@ -64,7 +70,7 @@ impl Device {
         let content = crate::wire::encode(&rows);
         let body = RecordBody::Correction { amends, reason: reason.map(str::to_owned) };
         let id = ActionId::from_uuid(Uuid::new_v5(amends.action_id.as_uuid(), &content));
-        UploadRecord { id, clock: self.clock, body, rows }
+        UploadRecord { id, clock: self.clock, body, rows, trace_parent: None }
     }
 
     /// Where an action of this device stands in the one order.

@@ -45,6 +45,7 @@ pub async fn a_fetch_brings_the_users_audiences_only(fixture: &impl NetworkFixtu
             client_id: alice.client_id,
             user_id: alice.user.clone(),
             server_ingest_id: Some(numbers[&both.id]),
+            trace_parent: None,
             body: both.body.clone(),
         },
         row_count: 2,

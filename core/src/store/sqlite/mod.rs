@@ -10,6 +10,7 @@ mod displaced;
 mod drift;
 mod fate;
 mod log;
+mod migrate;
 mod place;
 #[cfg(test)]
 mod plans;
@@ -27,18 +28,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub use reader::Reader;
 
 use self::capture::Capture;
+use self::migrate::make_sync_tables;
 use self::status::StatusCache;
 use super::{Sql, Store, StoreError, StoreTxn};
 use crate::action::Table;
 use crate::model::{ClientId, UserId};
 
-const SCHEMA_VERSION: i64 = 3;
-const SCHEMA: &str = include_str!("schema.sql");
 /// More distinct statements than an app's actions and the engine together have.
 const STATEMENT_CACHE: usize = 256;
 
@@ -135,24 +135,6 @@ impl SqliteStore {
 /// Moves with every commit of another connection, and with none of this one.
 fn commits_of_others(connection: &Connection) -> Result<i64, StoreError> {
     Ok(connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?)
-}
-
-fn make_sync_tables(setup: &Transaction<'_>, settings: &SqliteSettings) -> Result<(), StoreError> {
-    let exists = setup
-        .query_row("SELECT 1 FROM sqlite_schema WHERE name = 'client_sync_status'", [], |_| Ok(()))
-        .optional()?
-        .is_some();
-    if !exists {
-        setup.execute_batch(SCHEMA)?;
-        setup.execute(
-            "INSERT INTO client_sync_status (one, schema_version, client_id, user_id) VALUES (1, ?, ?, ?)",
-            (SCHEMA_VERSION, settings.new_client_id.as_uuid().as_bytes(), settings.user_id.as_str()),
-        )?;
-    }
-    // Whoever opens it after a sign-out owns it.
-    setup.execute("UPDATE client_sync_status SET user_id = ? WHERE user_id IS NULL", [settings.user_id.as_str()])?;
-    let found = setup.query_row("SELECT schema_version FROM client_sync_status", [], |row| row.get(0))?;
-    if found == SCHEMA_VERSION { Ok(()) } else { Err(StoreError::SchemaVersion { found, known: SCHEMA_VERSION }) }
 }
 
 /// How often the schema was changed, by any connection.

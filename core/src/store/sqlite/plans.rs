@@ -29,6 +29,7 @@ fn stored() -> StoredRecord {
         client_id: ClientId::from_uuid(Uuid::from_u128(1)),
         user_id: UserId::new("alice").expect("ok"),
         server_ingest_id: None,
+        trace_parent: None,
         body: RecordBody::Action {
             tag: ActionTag::new("tag").expect("ok"),
             args: ActionArgs::from_encoded(vec![0x80]).expect("a map"),

@@ -9,7 +9,7 @@ use super::codec::unpack;
 use super::rows::packed_columns;
 use crate::model::{
     ActionArgs, ActionId, ActionRecord, ActionTag, AudienceKey, ClientId, Columns, Hlc, Operation, Patch, RecordBody,
-    ReplayKey, RowId, ServerIngestId, TableName, UserId,
+    ReplayKey, RowId, ServerIngestId, TableName, TraceParent, UserId,
 };
 use crate::store::log::UNSENT;
 use crate::store::{Logged, StoreError, StoredRecord};
@@ -19,7 +19,8 @@ macro_rules! records {
     ($rest:literal) => {
         concat!(
             "SELECT id, position_clock, position_client_id, position_action_id, clock, client_id, user_id, tag, args, ",
-            "reason, server_ingest_id, row_count, executed, faithful, newest_through FROM action_records ",
+            "reason, server_ingest_id, row_count, executed, faithful, newest_through, ",
+            "trace_parent FROM action_records ",
             $rest
         )
     };
@@ -31,7 +32,7 @@ macro_rules! logged {
         concat!(
             "SELECT records.id, position_clock, position_client_id, position_action_id, clock, client_id, user_id, tag, ",
             "args, reason, server_ingest_id, row_count, executed, faithful, newest_through, ",
-            "sequence, table_name, row_id, audience_key, operation, columns ",
+            "trace_parent, sequence, table_name, row_id, audience_key, operation, columns ",
             "FROM action_records AS records LEFT JOIN action_modified_rows AS rows ON rows.action_id = records.id ",
             "WHERE (position_clock, position_client_id, position_action_id) = (",
             "SELECT position_clock, position_client_id, position_action_id FROM action_records ",
@@ -45,7 +46,8 @@ macro_rules! logged {
 pub(super) use {logged, records};
 
 /// Where the columns of a patch begin behind those of its record.
-const RECORD_COLUMNS: usize = 15;
+const RECORD_COLUMNS: usize = 16;
+const NEWEST_COLUMN: usize = 14;
 
 /// A position as SQL parameters, in the order of the index.
 pub(super) type Position = (i64, [u8; 16], [u8; 16]);
@@ -88,8 +90,15 @@ fn read_record(row: &SqliteRow<'_>) -> Result<StoredRecord, StoreError> {
             user_id: UserId::new(row.get::<_, String>(6)?).map_err(|_| damaged("action_records.user_id"))?,
             server_ingest_id: row.get::<_, Option<i64>>(10)?.map(ServerIngestId::new),
             body,
+            trace_parent: read_trace(row, 15)?,
         },
     })
+}
+
+/// A trace, which is dropped where it is none: the record stands without it.
+fn read_trace(row: &SqliteRow<'_>, column: usize) -> Result<Option<TraceParent>, StoreError> {
+    let text = row.get_ref(column)?.as_str_or_null().map_err(rusqlite::Error::from)?;
+    Ok(text.and_then(|text| text.parse().ok()))
 }
 
 /// A patch whose columns begin at `first`.
@@ -176,7 +185,8 @@ impl SqliteTxn<'_> {
             .prepare_cached(
                 "INSERT INTO action_records (id, position_clock, position_client_id, position_action_id, clock, \
                  client_id, user_id, tag, args, reason, server_ingest_id, row_count, executed, faithful, \
-                 newest_through) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                 newest_through, trace_parent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+                 ON CONFLICT (id) DO NOTHING",
             )?
             .execute(rusqlite::params![
                 record.id.as_uuid().as_bytes(),
@@ -194,6 +204,7 @@ impl SqliteTxn<'_> {
                 stored.executed.map(Uuid::into_bytes),
                 stored.faithful,
                 arrived.unwrap_or(UNSENT),
+                record.trace_parent.map(|trace_parent| trace_parent.to_string()),
             ])?;
         Ok(added > 0)
     }
@@ -205,7 +216,7 @@ impl SqliteTxn<'_> {
         let mut logged: Option<Logged> = None;
         let mut records: Vec<StoredRecord> = Vec::new();
         while let Some(row) = found.next()? {
-            let newest = row.get(RECORD_COLUMNS - 1)?;
+            let newest = row.get(NEWEST_COLUMN)?;
             let logged = match &mut logged {
                 Some(logged) => logged,
                 None => logged.insert(Logged {

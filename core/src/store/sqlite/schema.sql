@@ -49,7 +49,8 @@ CREATE TABLE action_records (
     row_count          INTEGER NOT NULL,       -- in all audiences together
     executed           BLOB,                   -- digest of what it did when it was executed here
     faithful           INTEGER,                -- whether its code does its patch here, once known
-    newest_through     INTEGER NOT NULL DEFAULT 0 -- newest arrival at all positions through this one
+    newest_through     INTEGER NOT NULL DEFAULT 0, -- newest arrival at all positions through this one
+    trace_parent       TEXT                    -- W3C traceparent, if the app named one
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX action_records_by_position

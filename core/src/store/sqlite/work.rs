@@ -72,6 +72,7 @@ fn remote(number: i64, at_ms: i64) -> LogRecord {
             client_id: ClientId::from_uuid(Uuid::from_u128(2)),
             user_id: UserId::new("bob").expect("ok"),
             server_ingest_id: Some(ServerIngestId::new(number)),
+            trace_parent: None,
             body: RecordBody::Action {
                 tag: ActionTag::new(Put::TAG).expect("ok"),
                 args: ActionArgs::from_encoded(args).expect("a map"),
@@ -144,7 +145,7 @@ fn a_days_work(engine: &mut Engine<SqliteStore>, history: i64) {
     engine.integrate_page(page(vec![remote(history + 1, history + 1)])).expect("integrates");
     engine.integrate_page(page(vec![remote(history + 2, history - 2)])).expect("integrates what is late");
     let action_id = ActionId::from_uuid(Uuid::from_u128(0xe));
-    let input = ExecuteInput { action_id, now_ms: history + 10 };
+    let input = ExecuteInput::new(action_id, history + 10);
     engine.execute(&Put { row: "r7".into(), value: 0 }, input).expect("executes");
     let sent = engine.next_batch(BatchId::from_uuid(Uuid::from_u128(1))).expect("reads").expect("pending");
     let ids = BTreeMap::from([(action_id, ServerIngestId::new(history + 3))]);

@@ -120,6 +120,7 @@ fn stored(n: u128, at_ms: i64, body: RecordBody, rows: Vec<Patch>) -> StoredReco
         client_id: client(),
         user_id: user(),
         server_ingest_id: None,
+        trace_parent: None,
         body,
     };
     let row_count = u32::try_from(rows.len()).expect("BUG: few rows");

@@ -37,6 +37,7 @@ pub use settings::NatsApiSettings;
 pub use status::{NatsStatus, StreamStatus};
 
 use crate::auth::{Principal, TokenVerifier};
+use crate::metrics::{AuthRefusal, METRICS};
 use crate::service::Service;
 
 /// What all loops share.
@@ -82,6 +83,7 @@ pub async fn run(
         supervise(&api, "rpc", rpc::serve),
         supervise(&api, "uploads", uploads::serve),
         supervise(&api, "publish", publish::serve),
+        watch_link(&api),
     );
     api.finish().await;
 }
@@ -99,6 +101,25 @@ async fn connect(settings: &NatsApiSettings) -> Link {
     .await
 }
 
+/// Tells whether NATS is connected, until shutdown. Devices go on over HTTP meanwhile, but hear of changes later.
+async fn watch_link(api: &Api) {
+    let watching = async {
+        loop {
+            let connects = api.link.up().await;
+            METRICS.nats_connected.set(1);
+            tracing::info!(connects, "NATS is connected");
+            api.link.lost(connects).await;
+            METRICS.nats_connected.set(0);
+            tracing::warn!(connects, "NATS is away");
+        }
+    };
+    tokio::select! {
+        () = watching => {}
+        () = api.shutdown.cancelled() => {}
+    }
+    METRICS.nats_connected.set(0);
+}
+
 /// Runs a loop for as long as the connection lives, and anew after each failure, until shutdown.
 async fn supervise(
     api: &Arc<Api>,
@@ -112,7 +133,7 @@ async fn supervise(
             let began = Instant::now();
             match serve(api, connects).await {
                 Ok(()) => return,
-                Err(NatsApiError::Lost) => tracing::info!(name, "NATS is away"),
+                Err(NatsApiError::Lost) => tracing::debug!(name, "waits for NATS"),
                 Err(error) => {
                     tracing::warn!(name, %error, "begins anew");
                     pause = if began.elapsed() > RAN_WELL { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
@@ -130,14 +151,18 @@ async fn supervise(
 impl Api {
     /// Who sends, if its token proves the user of the subject.
     async fn admit(&self, headers: Option<&async_nats::HeaderMap>, user: &UserToken) -> Result<Principal, Fault> {
-        let refused = |fact| Fault::new(FaultCode::Unauthenticated, fact);
-        let token = synchrotron_nats::bearer::bearer_of(headers)
-            .ok_or_else(|| refused("the message has no Authorization header with a bearer token"))?;
+        let refused = |refusal, fact| {
+            METRICS.auth_refused(refusal);
+            Fault::new(FaultCode::Unauthenticated, fact)
+        };
+        let token = synchrotron_nats::bearer::bearer_of(headers).ok_or_else(|| {
+            refused(AuthRefusal::NoToken, "the message has no Authorization header with a bearer token")
+        })?;
         let principal = self.verifier.verify(token).await?;
         if UserToken::of(&principal.user_id) == *user {
             Ok(principal)
         } else {
-            Err(refused("the subject's user is not the token's"))
+            Err(refused(AuthRefusal::ForeignSubject, "the subject's user is not the token's"))
         }
     }
 

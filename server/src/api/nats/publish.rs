@@ -16,6 +16,7 @@ use async_nats::jetstream::message::PublishMessage;
 use synchrotron_core::wire::{self, Slice};
 use synchrotron_nats::subjects::AudienceToken;
 use tokio::time::MissedTickBehavior;
+use tracing::Instrument;
 
 use super::{Api, NatsApiError, streams};
 use crate::service::OutboxId;
@@ -53,7 +54,15 @@ async fn publish_for_ever(api: &Api, jetstream: &Context) -> Result<(), NatsApiE
 async fn publish_page(api: &Api, jetstream: &Context) -> Result<usize, NatsApiError> {
     let page = api.service.unpublished_slices(PAGE).await?;
     let count = page.len();
-    let mut sent = Vec::with_capacity(count);
+    if count > 0 {
+        publish(api, jetstream, page).instrument(tracing::info_span!("publish", slices = count)).await?;
+    }
+    Ok(count)
+}
+
+/// Publishes slices and marks those that the stream has.
+async fn publish(api: &Api, jetstream: &Context, page: Vec<(OutboxId, Slice)>) -> Result<(), NatsApiError> {
+    let mut sent = Vec::with_capacity(page.len());
     let mut failed = None;
     for (id, slice) in page {
         match send(api, jetstream, slice).await {
@@ -75,7 +84,7 @@ async fn publish_page(api: &Api, jetstream: &Context) -> Result<usize, NatsApiEr
         tracing::debug!(count = stored.len(), "slices are published");
         api.service.mark_published(&stored).await?;
     }
-    failed.map_or(Ok(count), Err)
+    failed.map_or(Ok(()), Err)
 }
 
 async fn send(api: &Api, jetstream: &Context, slice: Slice) -> Result<PublishAckFuture, NatsApiError> {

@@ -44,10 +44,7 @@ pub(super) struct Fetcher {
 impl Fetcher {
     /// A redirect is not followed: the address is the operator's to say, and an answer from elsewhere is no key set.
     pub(super) fn new(url: Url, limits: JwksLimits) -> Result<Self, VerifierError> {
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            // The loser of a race finds the winner's provider, which serves as well.
-            let _lost_race = rustls::crypto::ring::default_provider().install_default();
-        }
+        crate::crypto::install();
         let client = Client::builder()
             .connect_timeout(limits.connect_within)
             .redirect(redirect::Policy::none())
