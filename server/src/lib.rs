@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod auth;
+mod capture;
 mod clock;
 mod fetch;
 mod ingest;

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::StartError;
 use crate::auth::Principal;
+use crate::capture;
 use crate::clock::now_ms;
 use crate::fetch;
 use crate::ingest::{Ingest, audiences_of, bind_client, foreign_client, read_epoch};
@@ -52,6 +53,7 @@ impl Service {
         settings.validate()?;
         let pool = pg::connect(settings).await?;
         let catalogue = Arc::new(Catalogue::load(&pool, settings).await?);
+        capture::install(&pool, &catalogue, settings.sql_writes.enabled).await?;
         let snapshots = Snapshots::start(settings, Arc::clone(&catalogue))?;
         let inner = Inner { pool, settings: settings.clone(), catalogue, snapshots, committed: watch::Sender::new(0) };
         Ok(Self { inner: Arc::new(inner) })
@@ -130,6 +132,21 @@ impl Service {
             committed.send_modify(|count| *count += 1);
         }
         outcome
+    }
+
+    /// Publishes a batch of committed plain SQL writes to tracked tables; returns how many row changes it was made of. None
+    /// are left, or another server is publishing them, if there were none. Any number of processes may call this.
+    ///
+    /// # Errors
+    /// [`FaultCode::Unavailable`]: everything is as it was.
+    pub async fn pick_up_sql_writes(&self) -> Result<usize, Fault> {
+        let Inner { pool, settings, catalogue, committed, .. } = &*self.inner;
+        let picked = capture::pick_up(pool, settings, catalogue).await;
+        let count = picked.map_err(|error| unavailable("sql writes", &error))?;
+        if count > 0 {
+            committed.send_modify(|count| *count += 1);
+        }
+        Ok(count)
     }
 
     /// The oldest slices that are committed and not yet marked as published, of any process.

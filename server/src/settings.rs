@@ -3,12 +3,14 @@
 //! Place in the journey: read once, at start. Where it comes from (arguments, environment) is `main`'s business.
 
 mod snapshots;
+mod sql_writes;
 
 use std::fmt;
 
 use synchrotron_core::model::TableName;
 
 pub use snapshots::SnapshotSettings;
+pub use sql_writes::SqlWriteSettings;
 
 use crate::auth::TokenVerifier;
 
@@ -37,6 +39,8 @@ pub struct Settings {
     pub pool_connections_max: u32,
     /// What snapshots and digests may cost.
     pub snapshots: SnapshotSettings,
+    /// How plain SQL writes reach devices.
+    pub sql_writes: SqlWriteSettings,
 }
 
 /// Of which audiences an uploading device must have seen all that other devices did.
@@ -155,6 +159,7 @@ impl Settings {
             head_gate: HeadGate::default(),
             pool_connections_max: 10,
             snapshots: SnapshotSettings::default(),
+            sql_writes: SqlWriteSettings::default(),
         }
     }
 
@@ -199,7 +204,8 @@ impl Settings {
         at_least("max_upload_bytes", self.max_upload_bytes as u64, self.max_record_bytes as u64)?;
         at_least("page_bytes_max", self.page_bytes_max as u64, 1)?;
         at_least("pool_connections_max", self.pool_connections_max.into(), 1)?;
-        self.snapshots.validate()
+        self.snapshots.validate()?;
+        self.sql_writes.validate()
     }
 }
 

@@ -59,6 +59,17 @@ pub enum StartError {
         /// Which.
         table: TableName,
     },
+    /// The triggers that capture plain SQL writes cannot be put on a tracked table.
+    #[error(
+        "cannot capture plain SQL writes to {table}: {source}; the server's role needs the TRIGGER privilege on it, or \
+         sql_writes must be disabled"
+    )]
+    Capture {
+        /// Which table.
+        table: TableName,
+        /// Postgres's answer.
+        source: sqlx_core::Error,
+    },
     /// The server's own role cannot see past a tracked table's policies.
     #[error(
         "row level security of table {table} applies to the server's own role {role}; it must own it or have BYPASSRLS"

@@ -1,4 +1,4 @@
-//! A whole server in this process: the service, HTTP, and NATS if there is one.
+//! A whole server in this process: the service, HTTP, NATS if there is one, and the pick-up of plain SQL writes.
 //!
 //! Place in the journey: around it. The binary runs one of these; tests and demos run one on a free port.
 //!
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::StartError;
 use crate::api::http::{self, HttpLimits};
 use crate::api::nats::{self, NatsApiSettings};
+use crate::capture;
 use crate::service::Service;
 use crate::settings::Settings;
 
@@ -61,6 +62,8 @@ pub enum ServerTask {
     Http,
     /// Serves NATS.
     Nats,
+    /// Publishes plain SQL writes.
+    SqlWrites,
 }
 
 /// Starts servers.
@@ -94,6 +97,13 @@ impl Server {
             tasks.spawn(async move {
                 serving.await;
                 ServerTask::Nats
+            });
+        }
+        if core.sql_writes.enabled {
+            let capturing = capture::run(service.clone(), stop.clone());
+            tasks.spawn(async move {
+                capturing.await;
+                ServerTask::SqlWrites
             });
         }
         tracing::info!(%http_addr, "serves");

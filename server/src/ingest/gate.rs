@@ -20,7 +20,7 @@ use crate::settings::HeadGate;
 
 /// The heads of an upload's audiences, locked until the transaction ends.
 #[derive(Debug)]
-pub(super) struct LockedHeads(BTreeMap<String, i64>);
+pub(crate) struct LockedHeads(BTreeMap<String, i64>);
 
 impl LockedHeads {
     /// The audience's head, before this upload.

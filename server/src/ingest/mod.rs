@@ -13,6 +13,7 @@
 mod append;
 mod gate;
 mod known;
+mod own;
 mod validate;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,7 @@ pub(crate) use gate::audiences_of;
 #[cfg(test)]
 pub(crate) use known::KNOWN;
 pub(crate) use known::{bind_client, read_epoch};
+pub(crate) use own::{append_own, lock_audiences};
 
 use crate::clock::now_ms;
 use crate::materialize::{Catalogue, MaterializeError, Materializer, newest_positions};

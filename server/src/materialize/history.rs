@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use sqlx_core::row::Row;
 use sqlx_postgres::{PgConnection, PgRow};
-use synchrotron_core::model::{ActionId, Hlc, ReplayKey, RowKey, ServerIngestId};
+use synchrotron_core::model::{ActionId, AudienceKey, ClientId, Columns, Hlc, ReplayKey, RowKey, ServerIngestId};
 use uuid::Uuid;
 
 use super::Materializer;
-use super::fold::{Logged, begins_whole};
+use super::fold::{Folded, Logged, begins_whole, ever_whole, fold_row};
 use crate::pg::{Acting, patch_of, position_of, query};
 
 /// Each row's newest position in the log; rows without effects are absent.
@@ -35,6 +35,109 @@ pub(super) struct History {
     pub(super) from_beginning: bool,
 }
 
+impl History {
+    /// What to fold the effects onto. A row whose history never says what the whole of it is was there before; then only
+    /// what the log names is known.
+    pub(super) fn base(&self, present: Option<&AudienceKey>) -> Option<Folded> {
+        let older_than_log = self.from_beginning && !ever_whole(&self.logged);
+        let base = present.filter(|_| older_than_log);
+        base.map(|audience| Folded { audience_key: audience.clone(), columns: Columns::new() })
+    }
+}
+
+/// Up to where the log counts: an upload's later records are in it before they are applied.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    /// Records through this number count.
+    number: i64,
+    /// Those after it do not, up to this one.
+    last_number: i64,
+}
+
+/// What the log says that the columns of a row are which is there, in this audience; `None` if by the log it is not.
+/// Only the columns that the log has set are among them.
+pub(crate) async fn columns_in_log(
+    conn: &mut PgConnection,
+    key: &RowKey,
+    audience_key: &AudienceKey,
+) -> Result<Option<Columns>, sqlx_core::Error> {
+    let everything = Seen { number: i64::MAX, last_number: i64::MAX };
+    let end = ReplayKey {
+        clock: Hlc::from_packed(i64::MAX),
+        client_id: ClientId::from_uuid(Uuid::max()),
+        action_id: ActionId::from_uuid(Uuid::max()),
+    };
+    let history = history_beneath(conn, key, end, None, everything).await?;
+    let base = history.base(Some(audience_key));
+    Ok(fold_row(base, &history.logged).row.map(|row| row.columns))
+}
+
+/// The row's effects from the newest whole-row effect on that is at or beneath `position`, with and without the effects
+/// of `judged`.
+async fn history_beneath(
+    conn: &mut PgConnection,
+    key: &RowKey,
+    position: ReplayKey,
+    judged: Option<ActionId>,
+    seen: Seen,
+) -> Result<History, sqlx_core::Error> {
+    let mut bound = position;
+    let mut inclusive = true;
+    loop {
+        let Some(start) = whole_row_at_or_beneath(conn, key, bound, inclusive, seen).await? else {
+            return Ok(History { logged: effects_from(conn, key, None, seen).await?, from_beginning: true });
+        };
+        let logged = effects_from(conn, key, Some(start), seen).await?;
+        let others: Vec<Logged> = logged.iter().filter(|logged| Some(logged.record) != judged).cloned().collect();
+        let starts_there = others.first().is_some_and(|first| first.position == start);
+        if starts_there && begins_whole(&others) && begins_whole(&logged) {
+            return Ok(History { logged, from_beginning: false });
+        }
+        (bound, inclusive) = (start, false);
+    }
+}
+
+async fn whole_row_at_or_beneath(
+    conn: &mut PgConnection,
+    key: &RowKey,
+    bound: ReplayKey,
+    inclusive: bool,
+    seen: Seen,
+) -> Result<Option<ReplayKey>, sqlx_core::Error> {
+    let found = query(START)
+        .bind(key.table.as_str())
+        .bind(key.row_id.as_str())
+        .bind(bound.clock.packed())
+        .bind(*bound.client_id.as_uuid())
+        .bind(*bound.action_id.as_uuid())
+        .bind(inclusive)
+        .bind(seen.number)
+        .bind(seen.last_number)
+        .fetch_optional(conn)
+        .await?;
+    found.as_ref().map(position_of).transpose()
+}
+
+/// Effects from a position on.
+async fn effects_from(
+    conn: &mut PgConnection,
+    key: &RowKey,
+    start: Option<ReplayKey>,
+    seen: Seen,
+) -> Result<Vec<Logged>, sqlx_core::Error> {
+    let found = query(EFFECTS)
+        .bind(key.table.as_str())
+        .bind(key.row_id.as_str())
+        .bind(start.map_or(Hlc::ZERO, |start| start.clock).packed())
+        .bind(start.map_or(Uuid::nil(), |start| *start.client_id.as_uuid()))
+        .bind(start.map_or(Uuid::nil(), |start| *start.action_id.as_uuid()))
+        .bind(seen.number)
+        .bind(seen.last_number)
+        .fetch_all(conn)
+        .await?;
+    found.iter().map(logged_of).collect()
+}
+
 impl Materializer<'_> {
     /// The row's effects from the newest whole-row effect on that is at or beneath `position`, with and without the
     /// effects of `judged`.
@@ -46,26 +149,13 @@ impl Materializer<'_> {
         number: i64,
     ) -> Result<History, sqlx_core::Error> {
         self.actor.act_as(Acting::Server).await?;
-        let mut bound = position;
-        let mut inclusive = true;
-        loop {
-            let Some(start) = self.whole_row_at_or_beneath(key, bound, inclusive, number).await? else {
-                return Ok(History { logged: self.effects_from(key, None, number).await?, from_beginning: true });
-            };
-            let logged = self.effects_from(key, Some(start), number).await?;
-            let others: Vec<Logged> = logged.iter().filter(|logged| logged.record != judged).cloned().collect();
-            let starts_there = others.first().is_some_and(|first| first.position == start);
-            if starts_there && begins_whole(&others) && begins_whole(&logged) {
-                return Ok(History { logged, from_beginning: false });
-            }
-            (bound, inclusive) = (start, false);
-        }
+        history_beneath(self.actor.conn, key, position, Some(judged), self.seen(number)).await
     }
 
     /// All effects on the row.
     pub(super) async fn whole_history(&mut self, key: &RowKey, number: i64) -> Result<Vec<Logged>, sqlx_core::Error> {
         self.actor.act_as(Acting::Server).await?;
-        self.effects_from(key, None, number).await
+        effects_from(self.actor.conn, key, None, self.seen(number)).await
     }
 
     /// Whose the row was last, before the record with this number; for rows that are gone.
@@ -84,45 +174,8 @@ impl Materializer<'_> {
         found.map(|row| row.try_get(0)).transpose()
     }
 
-    async fn whole_row_at_or_beneath(
-        &mut self,
-        key: &RowKey,
-        bound: ReplayKey,
-        inclusive: bool,
-        number: i64,
-    ) -> Result<Option<ReplayKey>, sqlx_core::Error> {
-        let found = query(START)
-            .bind(key.table.as_str())
-            .bind(key.row_id.as_str())
-            .bind(bound.clock.packed())
-            .bind(*bound.client_id.as_uuid())
-            .bind(*bound.action_id.as_uuid())
-            .bind(inclusive)
-            .bind(number)
-            .bind(self.last_number)
-            .fetch_optional(&mut *self.actor.conn)
-            .await?;
-        found.as_ref().map(position_of).transpose()
-    }
-
-    /// Effects from a position on, without those of the upload's later records, which are not applied yet.
-    async fn effects_from(
-        &mut self,
-        key: &RowKey,
-        start: Option<ReplayKey>,
-        number: i64,
-    ) -> Result<Vec<Logged>, sqlx_core::Error> {
-        let found = query(EFFECTS)
-            .bind(key.table.as_str())
-            .bind(key.row_id.as_str())
-            .bind(start.map_or(Hlc::ZERO, |start| start.clock).packed())
-            .bind(start.map_or(Uuid::nil(), |start| *start.client_id.as_uuid()))
-            .bind(start.map_or(Uuid::nil(), |start| *start.action_id.as_uuid()))
-            .bind(number)
-            .bind(self.last_number)
-            .fetch_all(&mut *self.actor.conn)
-            .await?;
-        found.iter().map(logged_of).collect()
+    const fn seen(&self, number: i64) -> Seen {
+        Seen { number, last_number: self.last_number }
     }
 }
 

@@ -9,7 +9,7 @@ use synchrotron_core::wire::RejectionKind;
 
 use super::apply::{hidden, must_be};
 use super::catalogue::{Column, Table};
-use super::fold::{Folded, Logged, ever_whole, fold_row};
+use super::fold::{Folded, Logged, fold_row};
 use super::history::History;
 use super::statements::{assignments, audience_of, delete, insert, update};
 use super::{MaterializeError, Materializer, Numbered};
@@ -19,6 +19,14 @@ use crate::pg::Acting;
 struct Change {
     before: Option<Folded>,
     after: Option<Folded>,
+}
+
+impl Change {
+    /// Whether a plain SQL write has removed the row, or moved it to another audience, and is not in the log yet. It will
+    /// be the newest of the row, so a late effect must not bring the row back.
+    fn is_overtaken(&self, present: Option<&AudienceKey>) -> bool {
+        self.before.as_ref().is_some_and(|row| Some(&row.audience_key) != present)
+    }
 }
 
 impl Materializer<'_> {
@@ -50,7 +58,7 @@ impl Materializer<'_> {
         if !correction {
             self.try_as_user(record, patches, present.as_ref()).await?;
         }
-        if change.before == change.after {
+        if change.before == change.after || change.is_overtaken(present.as_ref()) {
             return Ok(());
         }
         self.actor.act_as(if correction { Acting::User } else { Acting::Server }).await?;
@@ -137,11 +145,7 @@ fn fold_both(
     present: Option<&AudienceKey>,
     patch: &Patch,
 ) -> Result<Change, MaterializeError> {
-    // A row whose history never says what the whole of it is was there before; then only what the log names is known.
-    let older_than_log = history.from_beginning && !ever_whole(&history.logged);
-    let base = present
-        .filter(|_| older_than_log)
-        .map(|audience| Folded { audience_key: audience.clone(), columns: Columns::new() });
+    let base = history.base(present);
     let others: Vec<Logged> = history.logged.iter().filter(|l| l.record != record.upload.id).cloned().collect();
     let before = fold_row(base.clone(), &others);
     let after = fold_row(base, &history.logged);

@@ -30,9 +30,9 @@ use synchrotron_core::wire::{RejectionKind, UploadRecord};
 pub(crate) use catalogue::is_audience_indexed;
 pub(crate) use catalogue::{Catalogue, IdType, Table};
 pub(crate) use forms::FORMS;
-pub(crate) use history::newest_positions;
 #[cfg(test)]
 pub(crate) use history::{EFFECTS, LAST_AUDIENCE, NEWEST, START};
+pub(crate) use history::{columns_in_log, newest_positions};
 pub(crate) use values::{KindMismatch, takes};
 
 use crate::pg::{Acting, Actor, Complaint, classify, query};

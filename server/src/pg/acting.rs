@@ -4,6 +4,8 @@
 //! - Roles and settings are local to the transaction: a pooled connection never keeps a user.
 //! - The user's id reaches policies as `synchrotron.user_id`, and as the JWT settings that PostgREST and Supabase
 //!   policies read.
+//! - `synchrotron.materializing` tells the triggers on tracked tables that what is written is in the log
+//!   ([`capture`](crate::capture)).
 
 use sqlx_postgres::PgConnection;
 use synchrotron_core::model::UserId;
@@ -38,7 +40,8 @@ impl<'a> Actor<'a> {
         query(
             "/* act.introduce */ SELECT set_config('synchrotron.user_id', $1, true), \
              set_config('request.jwt.claim.sub', $1, true), \
-             set_config('request.jwt.claims', json_build_object('sub', $1, 'role', $2)::text, true)",
+             set_config('request.jwt.claims', json_build_object('sub', $1, 'role', $2)::text, true), \
+             set_config('synchrotron.materializing', 'on', true)",
         )
         .bind(user_id.as_str())
         .bind(app_role)

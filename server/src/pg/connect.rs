@@ -77,9 +77,14 @@ async fn admit_role(conn: &mut PgConnection, role: &str) -> Result<(), StartErro
 
 async fn admit_locked(conn: &mut PgConnection, role: &str) -> Result<(), sqlx_core::Error> {
     let mut tx = conn.begin().await?;
-    query("/* start.lock */ SELECT pg_advisory_xact_lock($1)").bind(START_LOCK).execute(&mut *tx).await?;
+    lock_start(&mut tx).await?;
     query("/* start.admit */ SELECT synchrotron.admit_role($1)").bind(role).execute(&mut *tx).await?;
     tx.commit().await
+}
+
+/// Waits until no other starting server changes the catalogue, and holds others up until the transaction ends.
+pub(crate) async fn lock_start(conn: &mut PgConnection) -> Result<(), sqlx_core::Error> {
+    query("/* start.lock */ SELECT pg_advisory_xact_lock($1)").bind(START_LOCK).execute(conn).await.map(drop)
 }
 
 async fn check_view(conn: &mut PgConnection) -> Result<(), StartError> {

@@ -10,7 +10,7 @@ mod log;
 mod migrate;
 
 pub(crate) use acting::{Acting, Actor};
-pub(crate) use connect::{connect, connect_later};
+pub(crate) use connect::{connect, connect_later, lock_start};
 pub(crate) use error::{Complaint, classify};
 #[cfg(test)]
 pub(crate) use log::{RECORDS, ROWS};

@@ -93,7 +93,8 @@ pub(crate) fn rows_of(table: &Table) -> String {
     format!("SELECT {} FROM {} WHERE \"audience_key\" = ANY($1::text[])", selected.join(", "), table.quoted)
 }
 
-fn read(name: &TableName, table: &Table, row: &PgRow) -> Result<(SnapshotRow, usize), sqlx_core::Error> {
+/// A row that [`rows_of`] selected, with a bound of its encoded size.
+pub(crate) fn read(name: &TableName, table: &Table, row: &PgRow) -> Result<(SnapshotRow, usize), sqlx_core::Error> {
     let columns = table.columns.iter().filter(|(_, column)| column.writable).zip(2..);
     let columns = columns.map(|((name, column), index)| Ok((name.clone(), column.form.read(row, index)?)));
     let columns = columns.collect::<Result<Columns, sqlx_core::Error>>()?;
