@@ -40,8 +40,15 @@ BEGIN
             AND OLD.audience_key COLLATE "C" IS NOT DISTINCT FROM NEW.audience_key COLLATE "C"
         THEN
             -- As JSON text: every type has one, and it tells 1.0 from 1.00 and 'a' from 'A' where equality does not.
-            changed := ARRAY(SELECT n.key FROM json_each(row_to_json(NEW)) n JOIN json_each(row_to_json(OLD)) o USING (key)
-                             WHERE n.value::text COLLATE "C" <> o.value::text COLLATE "C");
+            BEGIN
+                changed := ARRAY(SELECT n.key
+                    FROM json_each(row_to_json(NEW)) n JOIN json_each(row_to_json(OLD)) o USING (key)
+                    WHERE n.value::text COLLATE "C" <> o.value::text COLLATE "C");
+            EXCEPTION WHEN data_exception THEN
+                -- The type json stores escapes that Postgres itself cannot read, such as \u0000.
+                changed := ARRAY(SELECT a.attname::text FROM pg_attribute a
+                    WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped);
+            END;
             IF changed <> '{}' OR is_echo THEN
                 INSERT INTO synchrotron.staged_writes (table_name, row_id, audience_key, operation, columns, echo)
                     VALUES (TG_ARGV[0], NEW.id::text, NEW.audience_key, TG_OP, changed, is_echo);

@@ -8,7 +8,7 @@ use sqlx_postgres::PgConnection;
 use synchrotron_core::model::{AudienceKey, Hlc, Operation, RowKey, TableName};
 
 use super::effects::Present;
-use super::staged::{StagedRow, Taken};
+use super::staged::{StagedRow, Taken, Written};
 use crate::materialize::{Catalogue, FORMS, Table, columns_in_log};
 use crate::pg::{StoredFormError, query};
 use crate::snapshot::{read_row, rows_of};
@@ -86,16 +86,18 @@ impl Found {
         }
         for (key, staged) in &taken.rows {
             let present = self.rows.entry(key.clone()).or_default();
-            if let Some(audience_key) = echoed_in(staged, present) {
-                present.in_log = columns_in_log(conn, key, &audience_key).await?;
+            if let Some((audience_key, echo)) = echoed(staged, present) {
+                let older = (!echo.whole).then_some(audience_key);
+                present.in_log = columns_in_log(conn, key, older).await?;
             }
         }
         Ok(())
     }
 }
 
-/// The audience of a row that is there and was written beneath the server.
-fn echoed_in(staged: &StagedRow, present: &Present) -> Option<AudienceKey> {
+/// What was written beneath the server to a row that is there, and the row's audience.
+fn echoed<'a>(staged: &'a StagedRow, present: &Present) -> Option<(&'a AudienceKey, &'a Written)> {
     let (audience_key, _) = present.row.as_ref()?;
-    staged.audiences.get(audience_key)?.echo.as_ref().map(|_| audience_key.clone())
+    let (audience_key, changes) = staged.audiences.get_key_value(audience_key)?;
+    Some((audience_key, changes.echo.as_ref()?))
 }

@@ -54,12 +54,12 @@ struct Seen {
     last_number: i64,
 }
 
-/// What the log says that the columns of a row are which is there, in this audience; `None` if by the log it is not.
-/// Only the columns that the log has set are among them.
+/// What the log says that the columns of a row are; `None` if by the log it is not there. Only the columns that the log
+/// has set are among them. A row that may be `older` than its history is taken to have been there, in this audience.
 pub(crate) async fn columns_in_log(
     conn: &mut PgConnection,
     key: &RowKey,
-    audience_key: &AudienceKey,
+    older: Option<&AudienceKey>,
 ) -> Result<Option<Columns>, sqlx_core::Error> {
     let everything = Seen { number: i64::MAX, last_number: i64::MAX };
     let end = ReplayKey {
@@ -68,7 +68,7 @@ pub(crate) async fn columns_in_log(
         action_id: ActionId::from_uuid(Uuid::max()),
     };
     let history = history_beneath(conn, key, end, None, everything).await?;
-    let base = history.base(Some(audience_key));
+    let base = history.base(older);
     Ok(fold_row(base, &history.logged).row.map(|row| row.columns))
 }
 

@@ -49,7 +49,7 @@ async fn a_transaction_is_a_record_or_several_if_it_is_large() {
     assert_eq!(theatre.pick_up().await, 21);
     let records = bob.catch_up().await;
     let sizes: Vec<usize> = records.iter().map(|record| record.rows.len()).collect();
-    assert_eq!(sizes, [3, 3, 1, 3, 3, 1, 3, 2, 1, 1], "passes of seven, records of three, the large row alone");
+    assert_eq!(sizes, [3, 3, 1, 3, 3, 1, 3, 3, 1], "passes of seven, records of three, the large row alone");
     theatre.assert_in_step(&["bob"]).await;
 }
 
@@ -111,18 +111,20 @@ async fn changes_are_seen_whatever_the_type_calls_equal() {
     theatre
         .execute(&format!(
             "SET extra_float_digits = 0; INSERT INTO kinds (id, audience_key, n, r, j, b, at, a) \
-             VALUES ('{id}', 'project:p', 1.0, 0.3, '\"\\u0000\"', '\\x00ff', '2026-01-31 23:59:59+00', '{{1,2}}')"
+             VALUES ('{id}', 'project:p', 1.0, 0.3, '{{\"a\": 1}}', '\\x00ff', '2026-01-31 23:59:59+00', '{{1,2}}')"
         ))
         .await;
     theatre.pick_up().await;
     for (change, column) in [
         ("n = 1.00", "n"),
         ("r = 0.1::float8 + 0.2::float8", "r"),
-        ("j = '\"\\u0000\" '", "j"),
+        ("j = '{\"a\":1}'", "j"),
         ("b = '\\x00fe'", "b"),
         ("at = at + interval '1 microsecond'", "at"),
         ("a = a || 3", "a"),
         ("a = NULL", "a"),
+        // A text that is no text to Postgres: which columns differ cannot be said.
+        ("j = '\"\\u0000\"'", "a,at,b,j,n,r"),
     ] {
         let mut bob = theatre.device("bob");
         bob.catch_up().await;
@@ -143,10 +145,11 @@ async fn a_role_with_rights_on_the_table_only_is_captured() {
     let become_it = format!("SET SESSION AUTHORIZATION {role}; SET synchrotron.materializing = 'on'");
     session.execute(AssertSqlSafe(become_it)).await.expect("becomes it");
     session.execute("INSERT INTO seats VALUES ('J1', 'l', NULL, 'project:p')").await.expect("may insert");
-    session.execute("UPDATE seats SET holder = 'job'").await.expect_err("it may not read, which this does");
+    session.execute("UPDATE seats SET holder = 'job'").await.expect("may update");
+    session.execute("SELECT FROM seats").await.expect_err("may not read");
     assert!(session.execute("SELECT FROM synchrotron.staged_writes").await.is_err(), "may not look");
     assert!(session.execute("SELECT synchrotron.capture_write()").await.is_err(), "may not call");
-    assert_eq!(theatre.pick_up().await, 1);
+    assert_eq!(theatre.pick_up().await, 2);
     session.execute("TRUNCATE seats").await.expect("may truncate");
     session.execute("RESET SESSION AUTHORIZATION").await.expect("is itself again");
     assert_eq!(theatre.pick_up().await, 1);

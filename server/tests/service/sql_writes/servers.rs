@@ -112,7 +112,8 @@ async fn triggers_follow_the_settings() {
     let theatre = Theatre::open_with(
         "CREATE TABLE \"odd \"\"name\" (id text PRIMARY KEY, audience_key text) PARTITION BY LIST (id); \
          CREATE TABLE \"one\" PARTITION OF \"odd \"\"name\" FOR VALUES IN ('1'); \
-         CREATE TABLE \"rest\" PARTITION OF \"odd \"\"name\" DEFAULT",
+         CREATE TABLE \"rest\" PARTITION OF \"odd \"\"name\" DEFAULT; \
+         GRANT ALL ON \"odd \"\"name\" TO synchrotron_user",
         &["odd \"name"],
         |_| {},
     )
