@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use clap::{Parser, ValueEnum};
+use clap::{ArgAction, Parser, ValueEnum};
 use synchrotron_nats::subjects::SubjectPrefix;
 use synchrotron_server::ServerSettings;
 use synchrotron_server::api::nats::NatsApiSettings;
@@ -59,6 +59,9 @@ pub(crate) struct Args {
     /// How many devices may take a snapshot at once; each holds a connection to Postgres meanwhile.
     #[arg(long, env = "SYNCHROTRON_SNAPSHOTS")]
     snapshots: Option<u32>,
+    /// Whether what plain SQL writes to tracked tables reaches devices: `false` takes the triggers off.
+    #[arg(long, env = "SYNCHROTRON_SQL_WRITES", default_value_t = true, action = ArgAction::Set)]
+    sql_writes: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -82,6 +85,7 @@ impl Args {
         core.app_role = self.app_role.unwrap_or(core.app_role);
         core.max_upload_bytes = self.max_upload_bytes.unwrap_or(core.max_upload_bytes);
         core.pool_connections_max = self.pool_connections.unwrap_or(core.pool_connections_max);
+        core.sql_writes.enabled = self.sql_writes;
         core.snapshots.open_max = self.snapshots.unwrap_or(core.snapshots.open_max);
         let nats = match &self.nats_url {
             Some(url) => {
@@ -127,10 +131,12 @@ mod tests {
             "--head-gate=touched",
             "--max-upload-bytes=5000000",
             "--snapshots=3",
+            "--sql-writes=false",
         ];
         let settings = Args::try_parse_from(args).expect("parses").into_settings().expect("sound");
         settings.core.validate().expect("valid");
         assert_eq!(settings.core.tables.len(), 2);
+        assert!(!settings.core.sql_writes.enabled);
         assert_eq!((settings.core.head_gate, settings.core.snapshots.open_max), (HeadGate::Touched, 3));
         let nats = settings.nats.expect("asked for");
         assert_eq!((nats.servers.addresses().len(), nats.upload_bytes_max), (2, 5_000_000));

@@ -114,7 +114,7 @@ fn log_and_tables_agree_whenever_nothing_is_staged() {
     let bounds = |settings: &mut synchrotron_server::settings::Settings| settings.sql_writes.batch_rows_max = 3;
     let theatre = runtime.block_on(Theatre::open_with(SCHEMA, &["shadows"], bounds));
     let config = Config {
-        cases: 60,
+        cases: 40,
         rng_seed: RngSeed::Fixed(seed),
         failure_persistence: None,
         max_shrink_iters: 200,
