@@ -1,6 +1,7 @@
 //! Plain SQL writes and real devices: what a job writes to Postgres is in every device's own database, and what they did
 //! meanwhile keeps its place.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -35,10 +36,10 @@ impl Action for Book {
     }
 }
 
-async fn device(stack: &Stack, user: &str) -> Client {
+async fn device(stack: &Stack, folder: &Path, user: &str) -> Client {
     stack.allow(user, "project:1").await;
     let opened = Client::builder()
-        .database(":memory:")
+        .database(folder.join(user))
         .user(user)
         .schema(SCHEMA)
         .table(Table::new("seats").identity(["label"]))
@@ -70,7 +71,8 @@ async fn comes_to_have(client: &Client, expected: &str) {
 async fn jobs_and_devices_write_the_same_rows() {
     let stack = Stack::start().await;
     let mut job = PgConnection::connect(&stack.database).await.expect("connects");
-    let (alice, bob) = (device(&stack, "alice").await, device(&stack, "bob").await);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (alice, bob) = (device(&stack, folder.path(), "alice").await, device(&stack, folder.path(), "bob").await);
     let made = "INSERT INTO seats SELECT 'S' || n, n::text, 'nobody', 'project:1' FROM generate_series(1, 3) n";
     job.execute(made).await.expect("inserts");
     for client in [&alice, &bob] {
