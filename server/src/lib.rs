@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod auth;
+mod capture;
 pub mod check;
 mod clock;
 pub mod config;

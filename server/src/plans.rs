@@ -8,7 +8,7 @@ use synchrotron_core::model::TableName;
 
 use crate::service::Service;
 use crate::settings::Settings;
-use crate::{fetch, ingest, materialize, observe, outbox, pg, snapshot, status};
+use crate::{capture, fetch, ingest, materialize, observe, outbox, pg, snapshot, status};
 
 /// 20,000 records in 50 audiences, each row with ten effects.
 const FILL: &str = "
@@ -25,11 +25,14 @@ const FILL: &str = "
     FROM synchrotron.action_records r;
     INSERT INTO synchrotron.row_images SELECT m.table_name, m.row_id, m.position_clock, m.position_client_id,
         m.position_action_id, m.audience_key, '\\x80' FROM synchrotron.action_modified_rows m;
+    INSERT INTO synchrotron.staged_writes (table_name, row_id, audience_key, operation, echo)
+    SELECT 'seats', 'r' || n, 'project:p1', 'INSERT', false FROM generate_series(1, 20000) n;
     INSERT INTO synchrotron.action_audiences SELECT 'project:p' || 1 + clock % 50, server_ingest_id, id, client_id
     FROM synchrotron.action_records;
     ANALYZE";
 
-const LOG: [&str; 5] = ["action_records", "action_modified_rows", "action_audiences", "upload_outcomes", "row_images"];
+const LOG: [&str; 6] =
+    ["action_records", "action_modified_rows", "action_audiences", "upload_outcomes", "row_images", "staged_writes"];
 const AUDIENCES: &str = "ARRAY['project:p1', 'project:p2', 'project:p3', 'project:p4', 'project:p5']";
 const CURSORS: &str = "ARRAY[19000, 19500, 0, 0, 19999]::bigint[]";
 const IDS: &str = "ARRAY['00000000-0000-0000-0000-000000000007', '00000000-0000-0000-0000-000000000008']::uuid[]";
@@ -57,6 +60,8 @@ fn statements() -> Vec<(&'static str, String, bool)> {
         (materialize::LAST_AUDIENCE, "'seats', 'r1', 30000".to_owned(), false),
         (outbox::SLICE, "'project:p1', 100, 200".to_owned(), false),
         (observe::OUTBOX, "10000".to_owned(), false),
+        (capture::TAKE, "ARRAY['seats'], 500".to_owned(), false),
+        (capture::NEWEST_EFFECTS, "ARRAY['seats', 'seats'], ARRAY['r1', 'r2']".to_owned(), false),
         (snapshot::OWN, format!("{IDS}, 'u1'"), false),
         (status::OLDEST, String::new(), false),
         (status::OUTBOX, String::new(), false),
@@ -129,6 +134,9 @@ async fn no_snapshot_scans_an_indexed_table() {
     let rows = snapshot::rows_of(catalogue.table(&seats).expect("tracked"));
     let count = snapshot::count_of(catalogue.table(&seats).expect("tracked"));
     let mut conn = pool.acquire().await.expect("connects");
+    let some = capture::rows_with_ids(catalogue.table(&seats).expect("tracked"));
+    let plan = explain(&mut conn, &some, "ARRAY['project:p1'], ARRAY['r1', 'r2']").await;
+    assert!(plan.contains("seats_pkey"), "{some}\n{plan}");
     conn.execute("SET role synchrotron_user; SET synchrotron.user_id = 'u1'").await.expect("sets");
     for sql in [rows, count] {
         let plan = explain(&mut conn, &sql, "ARRAY['project:p1', 'project:p11']").await;

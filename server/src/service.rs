@@ -20,6 +20,7 @@ use tracing::Instrument;
 
 use crate::StartError;
 use crate::auth::Principal;
+use crate::capture;
 use crate::clock::now_ms;
 use crate::fetch;
 use crate::ingest::{Ingest, IngestQueue, audiences_of, bind_client, foreign_client, read_epoch};
@@ -44,6 +45,7 @@ pub struct Service {
 struct Inner {
     pool: PgPool,
     settings: Settings,
+    catalogue: Arc<Catalogue>,
     ingest: IngestQueue,
     snapshots: Arc<Snapshots>,
     committed: watch::Sender<u64>,
@@ -63,10 +65,13 @@ impl Service {
         settings.validate()?;
         let pool = pg::connect(settings).await?;
         let catalogue = Arc::new(Catalogue::load(&pool, settings).await?);
+        capture::install(&pool, &catalogue, settings.sql_writes.enabled).await?;
         let snapshots = Snapshots::start(settings, Arc::clone(&catalogue))?;
-        let ingest = IngestQueue::start(Ingest { pool: pool.clone(), settings: settings.clone(), catalogue });
+        let working = Ingest { pool: pool.clone(), settings: settings.clone(), catalogue: Arc::clone(&catalogue) };
+        let ingest = IngestQueue::start(working);
         let (committed, leaving) = (watch::Sender::new(0), AtomicBool::new(false));
-        let inner = Arc::new(Inner { pool, settings: settings.clone(), ingest, snapshots, committed, leaving });
+        let inner =
+            Arc::new(Inner { pool, settings: settings.clone(), catalogue, ingest, snapshots, committed, leaving });
         let observed = Arc::downgrade(&inner);
         tokio::spawn(observe(move || {
             let inner = observed.upgrade()?;
@@ -162,6 +167,21 @@ impl Service {
             self.inner.committed.send_modify(|count| *count += 1);
         }
         outcome
+    }
+
+    /// Publishes a batch of committed plain SQL writes to tracked tables; returns how many row changes it was made of. None
+    /// are left, or another server is publishing them, if there were none. Any number of processes may call this.
+    ///
+    /// # Errors
+    /// [`FaultCode::Unavailable`]: everything is as it was.
+    pub async fn pick_up_sql_writes(&self) -> Result<usize, Fault> {
+        let Inner { pool, settings, catalogue, committed, .. } = &*self.inner;
+        let picked = capture::pick_up(pool, settings, catalogue).await;
+        let count = picked.map_err(|error| unavailable("sql writes", &error))?;
+        if count > 0 {
+            committed.send_modify(|count| *count += 1);
+        }
+        Ok(count)
     }
 
     /// The oldest slices that are committed and not yet marked as published, of any process.

@@ -8,6 +8,7 @@
 mod jwt;
 mod secret;
 mod snapshots;
+mod sql_writes;
 mod supabase;
 mod uploads;
 
@@ -22,6 +23,7 @@ use synchrotron_core::model::TableName;
 pub use jwt::{Algorithm, JwtSettings, UnknownAlgorithm};
 pub use secret::Secret;
 pub use snapshots::SnapshotSettings;
+pub use sql_writes::SqlWriteSettings;
 pub use uploads::UploadSettings;
 
 /// Everything that the server's core needs to be told.
@@ -57,6 +59,8 @@ pub struct Settings {
     pub otlp_endpoint: Option<String>,
     /// What snapshots and digests may cost.
     pub snapshots: SnapshotSettings,
+    /// How plain SQL writes reach devices.
+    pub sql_writes: SqlWriteSettings,
 }
 
 /// Of which audiences an uploading device must have seen all that other devices did.
@@ -215,6 +219,7 @@ impl Default for Settings {
             head_gate: HeadGate::default(),
             pool_connections_max: 10,
             uploads: UploadSettings::default(),
+            sql_writes: SqlWriteSettings::default(),
             otlp_endpoint: None,
             snapshots: SnapshotSettings::default(),
         }
@@ -289,7 +294,8 @@ impl Settings {
         at_least("page_bytes_max", self.page_bytes_max as u64, 1)?;
         at_least("pool_connections", self.pool_connections_max.into(), 1)?;
         self.uploads.validate()?;
-        self.snapshots.validate()
+        self.snapshots.validate()?;
+        self.sql_writes.validate()
     }
 }
 

@@ -91,6 +91,17 @@ pub enum StartError {
         /// The type of the column that it has under this name.
         found: Option<String>,
     },
+    /// The triggers that capture plain SQL writes cannot be put on a tracked table.
+    #[error(
+        "cannot capture plain SQL writes to {table}: {source}; the server's role needs the TRIGGER privilege on it, or \
+         sql_writes must be disabled"
+    )]
+    Capture {
+        /// Which table.
+        table: TableName,
+        /// Postgres's answer.
+        source: sqlx_core::Error,
+    },
     /// The server's own role cannot see past a tracked table's policies.
     #[error(
         "row level security of table {table} applies to the server's own role {role}; it must own it or have BYPASSRLS"
@@ -187,6 +198,7 @@ impl StartError {
             }
             Self::AppRoleNotOurs { role, server_role } => format!("GRANT {} TO {}", quoted(role), quoted(server_role)),
             Self::AppRoleOwns { table, .. } => format!("ALTER TABLE {} OWNER TO CURRENT_USER", quoted(table.as_str())),
+            Self::Capture { table, .. } => format!("GRANT TRIGGER ON {} TO CURRENT_USER", quoted(table.as_str())),
             Self::Settings(_)
             | Self::Database { .. }
             | Self::Migrations(_)

@@ -1,4 +1,4 @@
-//! A whole server in this process: the service, HTTP, and NATS if there is one.
+//! A whole server in this process: the service, HTTP, NATS if there is one, and the pick-up of plain SQL writes.
 //!
 //! Place in the journey: around it. The binary runs one of these; tests and demos run one on a free port.
 //!
@@ -20,6 +20,7 @@ use crate::StartError;
 use crate::api::http::{self, HttpLimits};
 use crate::api::nats::{self, NatsApiSettings};
 use crate::auth::{TokenVerifier, VerifierError};
+use crate::capture;
 use crate::service::Service;
 use crate::settings::Settings;
 
@@ -65,6 +66,8 @@ pub enum ServerTask {
     Http,
     /// Serves NATS.
     Nats,
+    /// Publishes plain SQL writes.
+    SqlWrites,
 }
 
 /// Starts servers.
@@ -78,6 +81,7 @@ impl Server {
     /// [`ServerError`] if the service cannot start, tokens cannot be verified, or HTTP cannot listen.
     pub async fn start(settings: ServerSettings) -> Result<RunningServer, ServerError> {
         let ServerSettings { core, http_listen: address, nats } = settings;
+        let capturing = core.sql_writes.enabled;
         let service = Service::connect(&core).await?;
         let verifier = Arc::new(TokenVerifier::new(&core.jwt)?);
         let listen = |source| ServerError::Listen { address, source };
@@ -99,6 +103,13 @@ impl Server {
             tasks.spawn(async move {
                 serving.await;
                 ServerTask::Nats
+            });
+        }
+        if capturing {
+            let capturing = capture::run(service.clone(), stop.clone());
+            tasks.spawn(async move {
+                capturing.await;
+                ServerTask::SqlWrites
             });
         }
         Ok(RunningServer { http_addr, service, stop, tasks })

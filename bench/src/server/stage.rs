@@ -98,7 +98,7 @@ impl Device {
     /// An action that has one effect.
     pub(super) fn action(&self, id: Uuid, at_ms: i64, row: &str, effect: Effect) -> UploadRecord {
         let args = rmp_serde::to_vec_named(&std::collections::BTreeMap::from([("title", row)]));
-        let args = args.expect("BUG: a map of texts").into();
+        let args = args.expect("BUG: a map of texts");
         UploadRecord {
             id: ActionId::from_uuid(id),
             trace_parent: None,

@@ -88,6 +88,7 @@ fn kind_and_place(fault: &StartError) -> (&'static str, String) {
         StartError::ColumnType { table: name, .. } => ("column_type", table(name)),
         StartError::ServerRoleFiltered { table: name, .. } => ("server_role_filtered", table(name)),
         StartError::AppRoleOwns { table: name, .. } => ("app_role_owns", table(name)),
+        StartError::Capture { table: name, .. } => ("no_capture", table(name)),
         StartError::NoAppRole { role: name } => ("no_app_role", role(name)),
         StartError::AppRoleUnbound { role: name } => ("app_role_unbound", role(name)),
         StartError::AppRoleNotOurs { role: name, .. } => ("app_role_not_ours", role(name)),

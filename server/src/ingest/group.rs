@@ -53,7 +53,9 @@ impl Ingest {
         let open: Vec<Open<'_>> = uploads.iter().copied().enumerate().map(measure).collect();
         let hashes: Vec<[u8; 32]> = open.iter().map(|open| open.hash).collect();
         let mut answers: Answers = vec![None; uploads.len()];
-        let begin = format!("BEGIN; SET LOCAL lock_timeout = {}", lock_within.as_millis());
+        // The setting tells the triggers on tracked tables that what is written is in the log (crate::capture).
+        let within = lock_within.as_millis();
+        let begin = format!("BEGIN; SET LOCAL lock_timeout = {within}; SET LOCAL synchrotron.materializing = 'on'");
         // Safe: a number in words of ours.
         let mut tx = self.pool.begin_with(AssertSqlSafe(begin)).await?;
         let open = answer_known(&mut tx, open, &mut answers).await?;

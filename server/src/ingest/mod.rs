@@ -16,6 +16,7 @@ mod gate;
 mod group;
 mod known;
 mod limits;
+mod own;
 mod pass;
 mod queue;
 mod validate;
@@ -32,6 +33,7 @@ pub(crate) use gate::audiences_of;
 #[cfg(test)]
 pub(crate) use known::{ANSWERED, KNOWN};
 pub(crate) use known::{bind_client, read_epoch};
+pub(crate) use own::{append_own, lock_audiences};
 pub(crate) use queue::IngestQueue;
 
 use crate::materialize::Catalogue;

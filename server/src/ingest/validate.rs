@@ -14,6 +14,9 @@ use super::Rejection;
 use crate::materialize::{Catalogue, IdType, KindMismatch, Table, takes};
 use crate::settings::Settings;
 
+/// What the tags of the server's own records begin with.
+const RESERVED: char = '_';
+
 /// A record with what identifies its content.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Measured<'b> {
@@ -40,7 +43,7 @@ pub(super) fn measure(batch: &UploadBatch) -> Vec<Measured<'_>> {
     batch.records.iter().map(|upload| measure_record(batch.client_id, upload)).collect()
 }
 
-fn measure_record(client_id: ClientId, upload: &UploadRecord) -> Measured<'_> {
+pub(super) fn measure_record(client_id: ClientId, upload: &UploadRecord) -> Measured<'_> {
     // The trace is no part of what a record is.
     let UploadRecord { id, clock, body, rows, trace_parent: _ } = upload;
     let own = ReplayKey { clock: *clock, client_id, action_id: *id };
@@ -90,6 +93,9 @@ pub(super) fn check_record(record: &Measured<'_>, settings: &Settings, catalogue
     let correction = match &upload.body {
         RecordBody::Action { args, .. } if !args.is_map() => {
             return Err(malformed("args are not one MessagePack map".to_owned()));
+        }
+        RecordBody::Action { tag, .. } if tag.as_str().starts_with(RESERVED) => {
+            return Err(malformed(format!("tag {tag} begins with {RESERVED}, as only the server's own tags do")));
         }
         RecordBody::Action { .. } => false,
         RecordBody::Correction { reason, .. } if reason.as_ref().is_some_and(|reason| reason.contains('\0')) => {

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use sqlx_core::row::Row;
 use sqlx_postgres::{PgConnection, PgRow};
-use synchrotron_core::model::{ActionId, ReplayKey, RowKey, ServerIngestId};
+use synchrotron_core::model::{ActionId, AudienceKey, ClientId, Columns, Hlc, ReplayKey, RowKey, ServerIngestId};
+use uuid::Uuid;
 
 use super::Materializer;
-use super::fold::{Folded, Logged, begins_whole};
+use super::fold::{Folded, Logged, begins_whole, ever_whole, fold_row};
 use super::images::{self, BEFORE_ALL, Image};
 use crate::pg::{Acting, patch_of, position_of, query};
 
@@ -35,9 +36,109 @@ pub(super) struct History {
     pub(super) logged: Vec<Logged>,
 }
 
+/// Up to where the log counts: a transaction's later records are in it before they are applied.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    /// Records through this number count.
+    number: i64,
+    /// Those after it do not, up to this one.
+    last_number: i64,
+}
+
+/// What the log says that the columns of a row are; `None` if by the log it is not there. A row that may be `older` than
+/// its history, and of which nothing is known from before, is taken to have been there, in this audience.
+pub(crate) async fn columns_in_log(
+    conn: &mut PgConnection,
+    key: &RowKey,
+    older: Option<&AudienceKey>,
+) -> Result<Option<Columns>, sqlx_core::Error> {
+    let everything = Seen { number: i64::MAX, last_number: i64::MAX };
+    let end = ReplayKey {
+        clock: Hlc::from_packed(i64::MAX),
+        client_id: ClientId::from_uuid(Uuid::max()),
+        action_id: ActionId::from_uuid(Uuid::max()),
+    };
+    let History { base, logged } = history_beneath(conn, key, end, None, everything).await?;
+    let was_there = older.filter(|_| base.is_none() && !ever_whole(&logged));
+    let unknown = was_there.map(|key| Folded { audience_key: key.clone(), columns: Columns::new() });
+    Ok(fold_row(base.or(unknown), &logged).row.map(|row| row.columns))
+}
+
+/// The row's effects around `position`: all that are above its newest image beneath, or from the newest whole-row effect
+/// on that is at or beneath it with and without the effects of `judged`, whichever are fewer.
+async fn history_beneath(
+    conn: &mut PgConnection,
+    key: &RowKey,
+    position: ReplayKey,
+    judged: Option<ActionId>,
+    seen: Seen,
+) -> Result<History, sqlx_core::Error> {
+    let image = images::newest_beneath(conn, key, position).await?;
+    let image = image.unwrap_or(Image { position: BEFORE_ALL, row: None });
+    let mut bound = (position, true);
+    loop {
+        let Some(start) = whole_row_beneath(conn, key, bound, image.position, seen).await? else {
+            let logged = effects_from(conn, key, (image.position, false), seen).await?;
+            return Ok(History { base: image.row, logged });
+        };
+        let logged = effects_from(conn, key, (start, true), seen).await?;
+        let others: Vec<Logged> = logged.iter().filter(|logged| Some(logged.record) != judged).cloned().collect();
+        let starts_there = others.first().is_some_and(|first| first.position == start);
+        if starts_there && begins_whole(&others) && begins_whole(&logged) {
+            return Ok(History { base: None, logged });
+        }
+        bound = (start, false);
+    }
+}
+
+/// The newest whole-row effect beneath a position, or at it, and above another.
+async fn whole_row_beneath(
+    conn: &mut PgConnection,
+    key: &RowKey,
+    (bound, inclusive): (ReplayKey, bool),
+    above: ReplayKey,
+    seen: Seen,
+) -> Result<Option<ReplayKey>, sqlx_core::Error> {
+    let found = query(START)
+        .bind(key.table.as_str())
+        .bind(key.row_id.as_str())
+        .bind(bound.clock.packed())
+        .bind(*bound.client_id.as_uuid())
+        .bind(*bound.action_id.as_uuid())
+        .bind(inclusive)
+        .bind(above.clock.packed())
+        .bind(*above.client_id.as_uuid())
+        .bind(*above.action_id.as_uuid())
+        .bind(seen.number)
+        .bind(seen.last_number)
+        .fetch_optional(conn)
+        .await?;
+    found.as_ref().map(position_of).transpose()
+}
+
+/// Effects above a position, or from it on.
+async fn effects_from(
+    conn: &mut PgConnection,
+    key: &RowKey,
+    (start, inclusive): (ReplayKey, bool),
+    seen: Seen,
+) -> Result<Vec<Logged>, sqlx_core::Error> {
+    let found = query(EFFECTS)
+        .bind(key.table.as_str())
+        .bind(key.row_id.as_str())
+        .bind(start.clock.packed())
+        .bind(*start.client_id.as_uuid())
+        .bind(*start.action_id.as_uuid())
+        .bind(inclusive)
+        .bind(seen.number)
+        .bind(seen.last_number)
+        .fetch_all(conn)
+        .await?;
+    found.iter().map(logged_of).collect()
+}
+
 impl Materializer<'_> {
-    /// The row's effects around `position`: all that are above its newest image beneath, or from the newest whole-row
-    /// effect on that is at or beneath it with and without the effects of `judged`, whichever are fewer.
+    /// The row's history around the place of a record, with and without it.
     pub(super) async fn history_around(
         &mut self,
         key: &RowKey,
@@ -46,28 +147,13 @@ impl Materializer<'_> {
         number: i64,
     ) -> Result<History, sqlx_core::Error> {
         self.actor.act_as(Acting::Server).await?;
-        let image = images::newest_beneath(self.actor.conn, key, position).await?;
-        let image = image.unwrap_or(Image { position: BEFORE_ALL, row: None });
-        let mut bound = (position, true);
-        loop {
-            let Some(start) = self.whole_row_beneath(key, bound, image.position, number).await? else {
-                let logged = self.effects_from(key, (image.position, false), number).await?;
-                return Ok(History { base: image.row, logged });
-            };
-            let logged = self.effects_from(key, (start, true), number).await?;
-            let others: Vec<Logged> = logged.iter().filter(|logged| logged.record != judged).cloned().collect();
-            let starts_there = others.first().is_some_and(|first| first.position == start);
-            if starts_there && begins_whole(&others) && begins_whole(&logged) {
-                return Ok(History { base: None, logged });
-            }
-            bound = (start, false);
-        }
+        history_beneath(self.actor.conn, key, position, Some(judged), self.seen(number)).await
     }
 
     /// All effects on the row.
     pub(super) async fn whole_history(&mut self, key: &RowKey, number: i64) -> Result<Vec<Logged>, sqlx_core::Error> {
         self.actor.act_as(Acting::Server).await?;
-        self.effects_from(key, (BEFORE_ALL, true), number).await
+        effects_from(self.actor.conn, key, (BEFORE_ALL, true), self.seen(number)).await
     }
 
     /// Whose the row was last, before the record with this number; for rows that are gone.
@@ -86,51 +172,8 @@ impl Materializer<'_> {
         found.map(|row| row.try_get(0)).transpose()
     }
 
-    /// The newest whole-row effect beneath a position, or at it, and above another.
-    async fn whole_row_beneath(
-        &mut self,
-        key: &RowKey,
-        (bound, inclusive): (ReplayKey, bool),
-        above: ReplayKey,
-        number: i64,
-    ) -> Result<Option<ReplayKey>, sqlx_core::Error> {
-        let found = query(START)
-            .bind(key.table.as_str())
-            .bind(key.row_id.as_str())
-            .bind(bound.clock.packed())
-            .bind(*bound.client_id.as_uuid())
-            .bind(*bound.action_id.as_uuid())
-            .bind(inclusive)
-            .bind(above.clock.packed())
-            .bind(*above.client_id.as_uuid())
-            .bind(*above.action_id.as_uuid())
-            .bind(number)
-            .bind(self.last_number)
-            .fetch_optional(&mut *self.actor.conn)
-            .await?;
-        found.as_ref().map(position_of).transpose()
-    }
-
-    /// Effects above a position, or from it on, without those of later records of the transaction, which are not applied
-    /// yet.
-    async fn effects_from(
-        &mut self,
-        key: &RowKey,
-        (start, inclusive): (ReplayKey, bool),
-        number: i64,
-    ) -> Result<Vec<Logged>, sqlx_core::Error> {
-        let found = query(EFFECTS)
-            .bind(key.table.as_str())
-            .bind(key.row_id.as_str())
-            .bind(start.clock.packed())
-            .bind(*start.client_id.as_uuid())
-            .bind(*start.action_id.as_uuid())
-            .bind(inclusive)
-            .bind(number)
-            .bind(self.last_number)
-            .fetch_all(&mut *self.actor.conn)
-            .await?;
-        found.iter().map(logged_of).collect()
+    const fn seen(&self, number: i64) -> Seen {
+        Seen { number, last_number: self.last_number }
     }
 }
 

@@ -15,7 +15,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx_core::row::Row;
 use sqlx_postgres::PgConnection;
-use synchrotron_core::model::{ActionId, AudienceKey, ClientId, Hlc, ReplayKey, RowId, RowKey, TableName};
+use synchrotron_core::model::{
+    ActionId, AudienceKey, ClientId, Effect, Hlc, RecordBody, ReplayKey, RowId, RowKey, TableName,
+};
+use synchrotron_core::wire::UploadRecord;
 use uuid::Uuid;
 
 use super::catalogue::Catalogue;
@@ -46,6 +49,31 @@ pub(crate) struct Image {
 /// Whether a record with this number leaves images of its rows.
 pub(super) const fn is_due(number: i64) -> bool {
     number % EVERY == 0
+}
+
+/// Keeps what rows are whose first effects in the log these records bring, unless that is an INSERT in order, which finds
+/// out by itself whether the row was there. To be called before the records are applied.
+pub(crate) async fn keep_older<'r>(
+    conn: &mut PgConnection,
+    catalogue: &Catalogue,
+    newest: &HashMap<RowKey, ReplayKey>,
+    records: impl Iterator<Item = &'r UploadRecord>,
+) -> Result<(), sqlx_core::Error> {
+    let mut seen: BTreeSet<RowKey> = BTreeSet::new();
+    let mut older: BTreeMap<RowKey, ReplayKey> = BTreeMap::new();
+    for record in records {
+        let correction = matches!(record.body, RecordBody::Correction { .. });
+        for patch in &record.rows {
+            let key = patch.row_key();
+            if newest.contains_key(&key) || !seen.insert(key.clone()) {
+                continue;
+            }
+            if correction || !matches!(patch.effect, Effect::Insert(_)) {
+                older.insert(key, BEFORE_ALL);
+            }
+        }
+    }
+    keep_present(conn, catalogue, &older).await
 }
 
 /// Keeps each row as it is now, as its image at a position. `BEFORE_ALL` of an absent row needs none.

@@ -24,6 +24,14 @@ struct Change {
     after: Option<Folded>,
 }
 
+impl Change {
+    /// Whether a plain SQL write has removed the row, or moved it to another audience, and is not in the log yet. It will
+    /// be the newest of the row, so a late effect must not bring the row back.
+    fn is_overtaken(&self, present: Option<&AudienceKey>) -> bool {
+        self.before.as_ref().is_some_and(|row| Some(&row.audience_key) != present)
+    }
+}
+
 impl Materializer<'_> {
     /// Lets the record's effects on one row take their place in the row's history.
     pub(super) async fn apply_late(
@@ -54,7 +62,7 @@ impl Materializer<'_> {
         if !correction {
             self.try_as_user(record, patches, present.as_ref()).await?;
         }
-        if change.before == change.after {
+        if change.before == change.after || change.is_overtaken(present.as_ref()) {
             return Ok(());
         }
         self.actor.act_as(if correction { Acting::User } else { Acting::Server }).await?;

@@ -28,14 +28,15 @@ mod values;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx_postgres::PgConnection;
-use synchrotron_core::model::{ActionId, AudienceKey, Effect, Patch, RecordBody, ReplayKey, RowKey, UserId};
+use synchrotron_core::model::{ActionId, AudienceKey, Patch, RecordBody, ReplayKey, RowKey, UserId};
 use synchrotron_core::wire::{RejectionKind, UploadRecord};
 
 pub(crate) use catalogue::{Catalogue, IdType, Table};
 pub(crate) use forms::FORMS;
-pub(crate) use history::newest_positions;
 #[cfg(test)]
 pub(crate) use history::{EFFECTS, LAST_AUDIENCE, NEWEST, START};
+pub(crate) use history::{columns_in_log, newest_positions};
+pub(crate) use images::keep_older;
 #[cfg(test)]
 pub(crate) use images::{BENEATH, FORGET};
 pub(crate) use inspect::{inspect, is_audience_indexed};
@@ -44,7 +45,6 @@ pub(crate) use values::{KindMismatch, takes};
 
 use crate::metrics::METRICS;
 use crate::pg::{Acting, Actor, Complaint, classify, query};
-use images::BEFORE_ALL;
 use runs::{Run, Step};
 
 /// Why a record was not materialized.
@@ -169,23 +169,8 @@ impl<'a> Materializer<'a> {
 
     /// Prepares the transaction for these records: what their rows were before the log is kept.
     pub(crate) async fn begin(&mut self, records: impl Iterator<Item = Numbered<'a>>) -> Result<(), sqlx_core::Error> {
-        let mut seen: BTreeSet<RowKey> = BTreeSet::new();
-        let mut first: BTreeMap<RowKey, ReplayKey> = BTreeMap::new();
-        for record in records {
-            for patch in &record.upload.rows {
-                let key = patch.row_key();
-                if self.newest.contains_key(&key) || !seen.insert(key.clone()) {
-                    continue;
-                }
-                // An INSERT in order finds out by itself whether the row was there.
-                if record.is_correction() || !matches!(patch.effect, Effect::Insert(_)) {
-                    first.insert(key, BEFORE_ALL);
-                }
-            }
-        }
-        if !first.is_empty() {
-            images::keep_present(self.actor.conn, self.catalogue, &first).await?;
-        }
+        let records = records.map(|record| record.upload);
+        keep_older(self.actor.conn, self.catalogue, &self.newest, records).await?;
         self.defer_constraints().await
     }
 

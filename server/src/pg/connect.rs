@@ -120,9 +120,14 @@ pub(crate) async fn role_fault(conn: &mut PgConnection, role: &str) -> Result<Op
 
 async fn admit(conn: &mut PgConnection, role: &str) -> Result<(), sqlx_core::Error> {
     let mut tx = conn.begin().await?;
-    query("/* start.lock */ SELECT pg_advisory_xact_lock($1)").bind(START_LOCK).execute(&mut *tx).await?;
+    lock_start(&mut tx).await?;
     query("/* start.admit */ SELECT synchrotron.admit_role($1)").bind(role).execute(&mut *tx).await?;
     tx.commit().await
+}
+
+/// Waits until no other starting server changes the catalogue, and holds others up until the transaction ends.
+pub(crate) async fn lock_start(conn: &mut PgConnection) -> Result<(), sqlx_core::Error> {
+    query("/* start.lock */ SELECT pg_advisory_xact_lock($1)").bind(START_LOCK).execute(conn).await.map(drop)
 }
 
 /// What is wrong with the app's view `synchrotron.user_audiences`.

@@ -10,7 +10,7 @@ mod log;
 mod migrate;
 
 pub(crate) use acting::{Acting, Actor};
-pub(crate) use connect::{connect, connect_later, connect_once, role_fault, version_fault, view_faults};
+pub(crate) use connect::{connect, connect_later, connect_once, lock_start, role_fault, version_fault, view_faults};
 pub(crate) use error::{Complaint, classify};
 #[cfg(test)]
 pub(crate) use log::{RECORDS, ROWS};

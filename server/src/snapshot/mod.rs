@@ -33,8 +33,7 @@ use tokio::sync::Semaphore;
 #[cfg(test)]
 pub(crate) use header::{OWN, count_of};
 pub use process::ProcessId;
-#[cfg(test)]
-pub(crate) use rows::rows_of;
+pub(crate) use rows::{read as read_row, rows_of};
 
 use crate::StartError;
 use crate::ingest::audiences_of;

@@ -90,7 +90,8 @@ pub(crate) fn rows_of(table: &Table) -> String {
     format!("SELECT {} FROM {} WHERE \"audience_key\" = ANY($1::text[])", selected(table), table.quoted)
 }
 
-fn read(name: &TableName, table: &Table, row: &PgRow) -> Result<(SnapshotRow, usize), sqlx_core::Error> {
+/// A row that [`rows_of`] selected, with a bound of its encoded size.
+pub(crate) fn read(name: &TableName, table: &Table, row: &PgRow) -> Result<(SnapshotRow, usize), sqlx_core::Error> {
     let row = SnapshotRow {
         table: name.clone(),
         row_id: RowId::new(row.try_get::<String, _>(0)?).map_err(StoredFormError::from)?,

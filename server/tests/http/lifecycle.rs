@@ -72,7 +72,8 @@ impl Device {
             args: ActionArgs::from_encoded(vec![0x80]).expect("an empty map"),
         };
         let clock = Hlc::at_millis(self.session.server_time_ms);
-        let record = UploadRecord { id: ActionId::from_uuid(Uuid::now_v7()), clock, trace_parent: None, body, rows: vec![row] };
+        let record =
+            UploadRecord { id: ActionId::from_uuid(Uuid::now_v7()), clock, trace_parent: None, body, rows: vec![row] };
         UploadBatch {
             batch_id: BatchId::from_uuid(Uuid::new_v4()),
             client_id: self.client_id,

@@ -7,5 +7,6 @@ mod limits;
 mod live;
 mod outage;
 mod snapshot;
+mod sql_writes;
 mod stack;
 mod tokens;

@@ -58,7 +58,7 @@ impl Device {
     }
 }
 
-fn by_key(rows: &[SnapshotRow]) -> BTreeMap<RowKey, Columns> {
+pub(crate) fn by_key(rows: &[SnapshotRow]) -> BTreeMap<RowKey, Columns> {
     let key = |row: &SnapshotRow| RowKey { table: row.table.clone(), row_id: row.row_id.clone() };
     let map: BTreeMap<_, _> = rows.iter().map(|row| (key(row), row.columns.clone())).collect();
     assert_eq!(map.len(), rows.len(), "no row comes twice");
