@@ -84,7 +84,7 @@ fn kind_and_place(fault: &StartError) -> (&'static str, String) {
         StartError::NoTable { table: name } => ("no_table", table(name)),
         StartError::NotTrackable { table: name, .. } => ("not_trackable", table(name)),
         StartError::PrimaryKey { table: name, .. } => ("primary_key", table(name)),
-        StartError::NoAudienceKey { table: name } => ("no_audience_key", table(name)),
+        StartError::NoAudienceKey { table: name, .. } => ("no_audience_key", table(name)),
         StartError::ColumnType { table: name, .. } => ("column_type", table(name)),
         StartError::ServerRoleFiltered { table: name, .. } => ("server_role_filtered", table(name)),
         StartError::AppRoleOwns { table: name, .. } => ("app_role_owns", table(name)),
