@@ -20,6 +20,29 @@ pub(crate) enum BenchError {
     /// A statement of a floor failed.
     #[error("floor: {0}")]
     Floor(#[from] rusqlite::Error),
+    /// Postgres could not be started.
+    #[error(transparent)]
+    Service(#[from] synchrotron_testkit::ServiceError),
+    /// The server did not start.
+    #[error(transparent)]
+    Start(#[from] synchrotron_server::StartError),
+    /// A statement on Postgres failed.
+    #[error("postgres: {0}")]
+    Postgres(#[from] sqlx_core::Error),
+    /// The server did not serve.
+    #[error(transparent)]
+    Fault(#[from] synchrotron_core::wire::Fault),
+    /// An upload was not accepted.
+    #[error("not accepted: {0:?}")]
+    NotAccepted(synchrotron_core::wire::Outcome),
+    /// Something is missing of what was read.
+    #[error("{actual} came, {expected} are there")]
+    Incomplete {
+        /// How much there is.
+        expected: usize,
+        /// How much came.
+        actual: usize,
+    },
     /// A file, a folder or a process failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),

@@ -1,6 +1,6 @@
 //! What Synchrotron costs. Every figure stands beside a floor that was measured in the same run.
 //!
-//! `cargo run --release -p synchrotron-bench -- client --json out.json`. See `docs/benchmarks.md`.
+//! `cargo run --release -p synchrotron-bench -- client --json out.json`, or `server`. See `docs/benchmarks.md`.
 
 mod app;
 mod client;
@@ -10,6 +10,7 @@ mod floor;
 mod history;
 mod report;
 mod rounds;
+mod server;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ use clap::{Args, Parser, Subcommand};
 
 use self::client::memory::Peak;
 use self::error::BenchError;
+use self::report::Entry;
 use self::rounds::Rounds;
 
 /// Measures Synchrotron against floors of the same run.
@@ -31,6 +33,8 @@ struct Cli {
 enum Command {
     /// The client's engine on SQLite, against plain SQL that leaves the same rows.
     Client(Measure),
+    /// The server on a durable Postgres, against plain statements on the same one.
+    Server(Measure),
     /// Prints the peak memory of one step. Run by `client`, as a process of its own.
     #[command(hide = true)]
     Peak(Peak),
@@ -45,7 +49,8 @@ struct Measure {
     /// Rounds that each figure is the median of.
     #[arg(long, default_value = "7")]
     rounds: Rounds,
-    /// Only benchmarks with this in their name: execute_insert, execute_update, integrate, reconcile, memory.
+    /// Only benchmarks with this in their name. Client: execute_insert, execute_update, integrate, reconcile, memory;
+    /// server: ingest, late, fetch, snapshot.
     #[arg(long, value_name = "TEXT", default_value = "")]
     filter: String,
     /// Small sizes: shows that everything runs, measures nothing worth quoting.
@@ -55,11 +60,13 @@ struct Measure {
 
 fn main() -> Result<(), BenchError> {
     match Cli::parse().command {
-        Command::Client(measure) => {
-            let entries = client::run(&measure)?;
-            report::print(&entries)?;
-            measure.json.map_or(Ok(()), |path| report::write_json(&path, &entries))
-        }
+        Command::Client(measure) => tell(&measure, &client::run(&measure)?),
+        Command::Server(measure) => tell(&measure, &server::run(&measure)?),
         Command::Peak(peak) => peak.print(),
     }
+}
+
+fn tell(measure: &Measure, entries: &[Entry]) -> Result<(), BenchError> {
+    report::print(entries)?;
+    measure.json.as_deref().map_or(Ok(()), |path| report::write_json(path, entries))
 }

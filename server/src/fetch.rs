@@ -31,7 +31,7 @@ pub(crate) async fn fetch(
     let mut tx = read::begin(pool).await?;
     let epoch = read::admit(&mut tx, user_id, request.client_id, request.epoch).await?;
     let heads = audience_heads(&mut tx, user_id).await?;
-    let mut actor = Actor::introduce(&mut tx, user_id, &settings.app_role).await?;
+    let mut actor = Actor::introduce(&mut tx, user_id, &settings.app_role);
     actor.act_as(Acting::User).await?;
     let page = choose(actor.conn, &heads, &request.cursors, settings.page_bytes_max).await?;
     let audiences: Vec<String> = heads.iter().map(|head| head.audience_key.to_string()).collect();

@@ -23,14 +23,17 @@ const FILL: &str = "
         'project:p' || 1 + r.clock % 50, CASE WHEN r.clock < 2000 THEN 'INSERT' ELSE 'UPDATE' END, '\\x80',
         r.server_ingest_id, r.position_clock, r.position_client_id, r.position_action_id
     FROM synchrotron.action_records r;
+    INSERT INTO synchrotron.row_images SELECT m.table_name, m.row_id, m.position_clock, m.position_client_id,
+        m.position_action_id, m.audience_key, '\\x80' FROM synchrotron.action_modified_rows m;
     INSERT INTO synchrotron.action_audiences SELECT 'project:p' || 1 + clock % 50, server_ingest_id, id, client_id
     FROM synchrotron.action_records;
     ANALYZE";
 
-const LOG: [&str; 4] = ["action_records", "action_modified_rows", "action_audiences", "upload_outcomes"];
+const LOG: [&str; 5] = ["action_records", "action_modified_rows", "action_audiences", "upload_outcomes", "row_images"];
 const AUDIENCES: &str = "ARRAY['project:p1', 'project:p2', 'project:p3', 'project:p4', 'project:p5']";
 const CURSORS: &str = "ARRAY[19000, 19500, 0, 0, 19999]::bigint[]";
 const IDS: &str = "ARRAY['00000000-0000-0000-0000-000000000007', '00000000-0000-0000-0000-000000000008']::uuid[]";
+const CLIENTS: &str = "array_fill('00000000-0000-0000-0000-000000000000'::uuid, ARRAY[5])";
 const ZERO: &str = "'00000000-0000-0000-0000-000000000000'";
 
 /// Each statement with arguments, and whether it runs as the user too.
@@ -39,11 +42,18 @@ fn statements() -> Vec<(&'static str, String, bool)> {
         (fetch::PAGE, format!("{AUDIENCES}, {CURSORS}, 1001"), true),
         (pg::RECORDS, "ARRAY[7, 8, 19000]".to_owned(), true),
         (pg::ROWS, format!("{IDS}, {AUDIENCES}"), true),
-        (ingest::GATE, format!("{AUDIENCES}, {CURSORS}, {ZERO}"), false),
+        (ingest::GATE, format!("{AUDIENCES}, {CURSORS}, {CLIENTS}"), false),
+        (ingest::ANSWERED, format!("{IDS}, {IDS}"), false),
         (ingest::KNOWN, IDS.to_owned(), false),
         (materialize::NEWEST, "ARRAY['seats', 'seats'], ARRAY['r1', 'r2']".to_owned(), false),
-        (materialize::START, format!("'seats', 'r1', 15000, {ZERO}, {ZERO}, true, 30000, 30000"), false),
-        (materialize::EFFECTS, format!("'seats', 'r1', 100, {ZERO}, {ZERO}, 30000, 30000"), false),
+        (
+            materialize::START,
+            format!("'seats', 'r1', 15000, {ZERO}, {ZERO}, true, 0, {ZERO}, {ZERO}, 30000, 30000"),
+            false,
+        ),
+        (materialize::EFFECTS, format!("'seats', 'r1', 100, {ZERO}, {ZERO}, true, 30000, 30000"), false),
+        (materialize::BENEATH, format!("'seats', 'r1', 15000, {ZERO}, {ZERO}"), false),
+        (materialize::FORGET, format!("'seats', 'r1', 15000, {ZERO}, {ZERO}"), false),
         (materialize::LAST_AUDIENCE, "'seats', 'r1', 30000".to_owned(), false),
         (outbox::SLICE, "'project:p1', 100, 200".to_owned(), false),
         (snapshot::OWN, format!("{IDS}, 'u1'"), false),

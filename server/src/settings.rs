@@ -6,6 +6,7 @@ mod jwt;
 mod secret;
 mod snapshots;
 mod supabase;
+mod uploads;
 
 use std::fmt;
 
@@ -14,6 +15,7 @@ use synchrotron_core::model::TableName;
 pub use jwt::{Algorithm, JwtSettings, UnknownAlgorithm};
 pub use secret::Secret;
 pub use snapshots::SnapshotSettings;
+pub use uploads::UploadSettings;
 
 /// Everything that the server's core needs to be told.
 #[derive(Debug, Clone)]
@@ -38,6 +40,8 @@ pub struct Settings {
     pub head_gate: HeadGate,
     /// The most connections to Postgres, beside those of snapshots and digests.
     pub pool_connections_max: u32,
+    /// How uploads wait, and how they are taken together.
+    pub uploads: UploadSettings,
     /// What snapshots and digests may cost.
     pub snapshots: SnapshotSettings,
 }
@@ -169,6 +173,7 @@ impl Settings {
             page_bytes_max: 512 << 10,
             head_gate: HeadGate::default(),
             pool_connections_max: 10,
+            uploads: UploadSettings::default(),
             snapshots: SnapshotSettings::default(),
         }
     }
@@ -198,6 +203,7 @@ impl Settings {
         at_least("max_upload_bytes", self.max_upload_bytes as u64, self.max_record_bytes as u64)?;
         at_least("page_bytes_max", self.page_bytes_max as u64, 1)?;
         at_least("pool_connections_max", self.pool_connections_max.into(), 1)?;
+        self.uploads.validate()?;
         self.snapshots.validate()
     }
 }

@@ -60,5 +60,5 @@ mod watchdog;
 pub use error::{Attempt, Service, ServiceError};
 pub use nats::{NatsOptions, NatsServer, nats};
 pub use port::free_port;
-pub use postgres::{Postgres, postgres};
+pub use postgres::{Durability, Postgres, postgres};
 pub use wait::{TimedOut, wait_for};

@@ -24,8 +24,25 @@ use crate::wait::wait_for;
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How often another port is tried when a server ends instead of listening.
 const STARTS_MAX: u32 = 4;
-/// Tests need no durability across a power cut, only speed; what was committed must outlive a kill.
-const SETTINGS: [&str; 4] = ["fsync=off", "full_page_writes=off", "max_connections=200", "shared_buffers=64MB"];
+
+/// What a commit must outlive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// A kill: tests need no durability across a power cut, only speed.
+    Kill,
+    /// A power cut, as in production: for measuring.
+    PowerCut,
+}
+
+impl Durability {
+    const fn settings(self) -> [&'static str; 4] {
+        match self {
+            Self::Kill => ["fsync=off", "full_page_writes=off", "max_connections=200", "shared_buffers=64MB"],
+            Self::PowerCut => ["fsync=on", "max_wal_size=4GB", "max_connections=200", "shared_buffers=512MB"],
+        }
+    }
+}
+
 /// What a process of ours needs, and a container does not; the folder is relative to the data folder.
 const OWN_SETTINGS: [&str; 2] = ["listen_addresses=127.0.0.1", "unix_socket_directories=."];
 
@@ -41,7 +58,7 @@ enum Server {
     /// Given by URL.
     Given,
     /// A process of ours.
-    Process { process: Process, programs: PathBuf, port: u16 },
+    Process { process: Process, programs: PathBuf, port: u16, durability: Durability },
     /// A container of ours.
     Container(Box<Container>),
 }
@@ -61,16 +78,24 @@ impl Postgres {
     /// # Errors
     /// [`ServiceError`] if no server can be had or it does not start.
     pub async fn start() -> Result<Self, ServiceError> {
+        Self::start_with(Durability::Kill).await
+    }
+
+    /// Starts a server of its own whose commits outlive this much; with `DATABASE_URL` set, takes that one as it is.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub async fn start_with(durability: Durability) -> Result<Self, ServiceError> {
         if let Some(url) = find::url_from_environment(Service::Postgres) {
             return Self::at(&url, Server::Given);
         }
         let programs = match find::find(Service::Postgres).await? {
             Source::Program(programs) => programs,
-            Source::Docker => return Self::start_container().await,
+            Source::Docker => return Self::start_container(durability).await,
         };
         let mut starts = 1;
         loop {
-            match Self::start_process(&programs).await {
+            match Self::start_process(&programs, durability).await {
                 // Most likely the port was taken between choosing it and listening on it.
                 Err(ServiceError::Start { detail, .. }) if starts < STARTS_MAX => {
                     tracing::debug!(detail, "postgres did not start, trying another port");
@@ -81,7 +106,7 @@ impl Postgres {
         }
     }
 
-    async fn start_process(programs: &Path) -> Result<Self, ServiceError> {
+    async fn start_process(programs: &Path, durability: Durability) -> Result<Self, ServiceError> {
         let programs = programs.to_owned();
         let (process, programs) = blocking(move || {
             let process = Process::prepare(Service::Postgres, Account::if_root())?;
@@ -91,13 +116,13 @@ impl Postgres {
         .await?;
         let port = free_port();
         let url = format!("postgres://postgres@{}:{port}/postgres", Ipv4Addr::LOCALHOST);
-        let server = Self::at(&url, Server::Process { process, programs, port })?;
+        let server = Self::at(&url, Server::Process { process, programs, port, durability })?;
         server.restart().await?;
         Ok(server)
     }
 
-    async fn start_container() -> Result<Self, ServiceError> {
-        let container = docker::start_postgres(free_port(), &SETTINGS).await?;
+    async fn start_container(durability: Durability) -> Result<Self, ServiceError> {
+        let container = docker::start_postgres(free_port(), &durability.settings()).await?;
         let url = format!("postgres://postgres@{}:{}/postgres", container.host(), container.port());
         let server = Self::at(&url, Server::Container(Box::new(container)))?;
         server.wait_until_ready().await?;
@@ -163,11 +188,11 @@ impl Postgres {
     pub async fn restart(&self) -> Result<(), ServiceError> {
         match &self.server {
             Server::Given => Err(ServiceError::NotOurs { service: Service::Postgres, call: "restart" }),
-            Server::Process { process, programs, port } => {
+            Server::Process { process, programs, port, durability } => {
                 process.kill()?;
                 let mut command = process.command(&programs.join("postgres"));
                 command.args(["-D", "data", "-p", &port.to_string()]);
-                for setting in SETTINGS.into_iter().chain(OWN_SETTINGS) {
+                for setting in durability.settings().into_iter().chain(OWN_SETTINGS) {
                     command.args(["-c", setting]);
                 }
                 process.spawn(&mut command)?;

@@ -14,7 +14,7 @@ pub(crate) use connect::{connect, connect_later};
 pub(crate) use error::{Complaint, classify};
 #[cfg(test)]
 pub(crate) use log::{RECORDS, ROWS};
-pub(crate) use log::{StoredFormError, encode_columns, encode_slices, patch_of, position_of, read_log};
+pub(crate) use log::{StoredFormError, decode_columns, encode_columns, encode_slices, patch_of, position_of, read_log};
 
 use sqlx_postgres::{PgArguments, Postgres};
 

@@ -170,3 +170,50 @@ async fn an_insert_of_a_taken_id_sets_the_whole_row() {
     alice.sync(vec![alice.action(30, vec![seat("A2"), hold("A2", Some("alice")), again])]).await;
     assert_eq!(theatre.count(emptied).await, 2);
 }
+
+/// The log does not know what such a row was; the server's own undo does.
+#[tokio::test]
+async fn a_row_that_is_older_than_the_log_gets_back_what_it_was() {
+    let theatre = Theatre::open().await;
+    theatre.execute("INSERT INTO seats VALUES ('old', 'was', 'somebody', 'project:p')").await;
+    let (mut alice, mut bob) = (theatre.device("alice"), theatre.device("bob"));
+    let taken = alice.action(20, vec![hold("old", Some("alice")), relabel("old", "new")]);
+    let position = alice.position(&taken);
+    alice.sync(vec![taken]).await;
+    bob.sync(vec![bob.action(10, vec![hold("old", Some("bob"))])]).await;
+    assert_eq!(theatre.holder("old").await.as_deref(), Some("alice"), "the later one keeps its say");
+    alice.sync(vec![alice.correction(position, vec![nothing("old")])]).await;
+    assert_eq!(theatre.holder("old").await.as_deref(), Some("bob"));
+    assert_eq!(theatre.scalar("SELECT label FROM seats").await.as_deref(), Some("was"));
+
+    let gone = alice.action(30, vec![remove("old")]);
+    let position = alice.position(&gone);
+    alice.sync(vec![gone]).await;
+    assert_eq!(theatre.count("seats").await, 0);
+    alice.sync(vec![alice.correction(position, vec![nothing("old")])]).await;
+    assert_eq!(theatre.holder("old").await.as_deref(), Some("bob"), "whole again");
+    assert_eq!(theatre.scalar("SELECT label FROM seats").await.as_deref(), Some("was"));
+}
+
+/// Of a long history a late arrival reads what lies above its place, and a little beneath it.
+#[tokio::test]
+async fn a_long_history_keeps_images_and_what_arrives_beneath_them_removes_them() {
+    let theatre = Theatre::open().await;
+    let (mut alice, mut bob) = (theatre.device("alice"), theatre.device("bob"));
+    alice.sync(vec![alice.action(10, vec![seat("A1")])]).await;
+    for round in 0..20 {
+        let at = |n: i64| 1_000 + round * 100 + n;
+        let some = (0..20).map(|n| alice.action(at(n), vec![hold("A1", Some(&format!("h{}", at(n))))])).collect();
+        alice.sync(some).await;
+    }
+    let images = "synchrotron.row_images WHERE row_id = 'A1'";
+    let kept = theatre.count(images).await;
+    assert!((3..=10).contains(&kept), "{kept} images of 400 effects");
+    let middle = 1_000 + 10 * 100 + 50;
+    bob.sync(vec![bob.action(middle, vec![hold("A1", Some("bob")), relabel("A1", "bob's")])]).await;
+    assert_eq!(theatre.holder("A1").await.as_deref(), Some("h2919"));
+    assert_eq!(theatre.scalar("SELECT label FROM seats").await.as_deref(), Some("bob's"), "nobody set it later");
+    let above = theatre.count(&format!("{images} AND position_clock >= {}", middle << 16)).await;
+    assert_eq!(above, 0, "they did not know of it");
+    assert!(theatre.count(images).await > 0, "those beneath still do");
+}

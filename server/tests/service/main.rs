@@ -1,10 +1,12 @@
 //! The server's core against a real Postgres: what it takes, what it refuses, and what is in the tables afterwards.
 
+mod differential;
 mod fetch;
 mod fixture;
 mod forged;
 mod forms;
 mod gate;
+mod group;
 mod identity;
 mod late;
 mod model;

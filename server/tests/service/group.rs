@@ -1,0 +1,188 @@
+//! Uploads that share a transaction: none is refused, kept waiting or believed for what another is.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use sqlx_core::executor::Executor;
+use synchrotron_core::model::{Effect, Value};
+use synchrotron_core::wire::{Outcome, RejectionKind, UploadBatch};
+use synchrotron_server::settings::UploadSettings;
+
+use crate::fixture::{Device, Theatre, accepted, audience, columns, hold, note, patch, rejected, seat};
+
+/// One worker, which an upload keeps busy until `release`: what is sent meanwhile becomes one group.
+async fn together(theatre: &Theatre, uploads: Vec<(Device, UploadBatch)>) -> Vec<Outcome> {
+    let mut holder = theatre.pool.acquire().await.expect("connects");
+    holder.execute("BEGIN; LOCK TABLE synchrotron.clients IN SHARE MODE").await.expect("locks");
+    let first = theatre.device("alice");
+    let batch = UploadBatch { epoch: uploads[0].1.epoch, ..plain(&first) };
+    let service = theatre.service.clone();
+    let blocked = tokio::spawn(async move { service.upload(&first.principal, batch).await });
+    until_waiting(theatre, 1).await;
+    let sent: Vec<_> =
+        uploads.into_iter().map(|(device, batch)| tokio::spawn(async move { device.send(&batch).await })).collect();
+    // All are in the queue once the runtime has run them; nothing tells it from outside but this.
+    for _turn in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    holder.execute("COMMIT").await.expect("releases");
+    drop(blocked.await.expect("runs"));
+    join_all(sent).await.into_iter().map(|outcome| outcome.expect("runs")).collect()
+}
+
+/// An upload of nothing.
+fn plain(device: &Device) -> UploadBatch {
+    UploadBatch {
+        batch_id: synchrotron_core::model::BatchId::from_uuid(uuid::Uuid::new_v4()),
+        client_id: device.client_id,
+        epoch: synchrotron_core::model::Epoch::from_uuid(uuid::Uuid::nil()),
+        basis: device.cursors.clone(),
+        records: Vec::new(),
+    }
+}
+
+/// Waits until so many of the service's connections wait for a lock.
+async fn until_waiting(theatre: &Theatre, count: i64) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let waiting = "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while theatre.count(waiting).await < count {
+        assert!(Instant::now() < deadline, "nobody waits");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A worker that waits as long as a test holds it.
+fn one_patient_worker() -> UploadSettings {
+    UploadSettings { workers: 1, group_lock_within: Duration::from_secs(30), ..UploadSettings::default() }
+}
+
+async fn one_worker() -> Theatre {
+    Theatre::open_with("", &[], |settings| settings.uploads = one_patient_worker()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_that_wait_share_a_transaction_and_each_has_its_own_outcome() {
+    let theatre = one_worker().await;
+    let mut uploads = Vec::new();
+    for (number, user) in ["alice", "bob", "carol"].into_iter().enumerate() {
+        theatre.execute(&format!("INSERT INTO project_members VALUES ('own-{user}', '{user}')")).await;
+        let device = theatre.device(user);
+        let id = format!("n{number}");
+        let batch = device.batch(vec![device.action(10, vec![note(&id, user)])]).await;
+        uploads.push((device, batch));
+    }
+    // Denied: another's note. Not possible: a value that its column does not take. Too early.
+    theatre.execute("INSERT INTO project_members VALUES ('own-dave', 'dave'), ('own-erin', 'erin')").await;
+    let thief = theatre.device("dave");
+    uploads.push((thief.clone(), thief.batch(vec![thief.action(10, vec![note("stolen", "bob")])]).await));
+    let wrong = theatre.device("erin");
+    let row = patch("seats", "w", "project:own-erin", Effect::Insert(columns([("label", Value::Bool(true))])));
+    uploads.push((wrong.clone(), wrong.batch(vec![wrong.action(10, vec![row])]).await));
+    let outcomes = together(&theatre, uploads).await;
+    for outcome in &outcomes[..3] {
+        accepted(outcome.clone());
+    }
+    assert_eq!(rejected(outcomes[3].clone()).0, RejectionKind::Denied);
+    assert_eq!(rejected(outcomes[4].clone()).0, RejectionKind::Constraint);
+    let commits = theatre.scalar("SELECT count(DISTINCT xmin::text)::text FROM synchrotron.action_records").await;
+    assert_eq!(commits.as_deref(), Some("1"), "the three are of one transaction");
+    assert_eq!(theatre.count("notes").await, 3);
+}
+
+/// What the database refuses is known only when it is tried: the others are written once more without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_uploads_leave_nothing_and_cost_the_others_nothing() {
+    let sql = "ALTER TABLE seats ADD CHECK (label <> 'forbidden')";
+    let theatre = Theatre::open_with(sql, &[], |settings| settings.uploads = one_patient_worker()).await;
+    let mut uploads = Vec::new();
+    for number in 0..12 {
+        let user = format!("u{number}");
+        theatre.execute(&format!("INSERT INTO project_members VALUES ('{user}', '{user}')")).await;
+        let device = theatre.device(&user);
+        let label = if number % 2 == 0 { "fine" } else { "forbidden" };
+        let row = |id: String, label: &str| {
+            patch("seats", &id, &format!("project:{user}"), Effect::Insert(columns([("label", label.into())])))
+        };
+        let records = vec![
+            device.action(10, vec![row(format!("a{number}"), "fine")]),
+            device.action(11, vec![row(format!("b{number}"), label)]),
+        ];
+        let batch = device.batch(records).await;
+        uploads.push((device, batch));
+    }
+    let blamed: Vec<_> = uploads.iter().map(|(_, batch)| batch.records[1].id).collect();
+    for (number, outcome) in together(&theatre, uploads).await.into_iter().enumerate() {
+        match outcome {
+            Outcome::Accepted { ids } if number % 2 == 0 => assert_eq!(ids.len(), 2),
+            Outcome::Rejected { action, kind, reason } if number % 2 == 1 => {
+                assert_eq!((action, kind), (blamed[number], RejectionKind::Constraint));
+                assert!(reason.contains("row 0 (table seats)"), "{reason}");
+            }
+            other => panic!("{number}: {other:?}"),
+        }
+    }
+    assert_eq!(theatre.count("seats").await, 12);
+    assert_eq!(theatre.count("synchrotron.action_records").await, 12);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_id_from_two_devices_at_once_is_taken_once() {
+    let theatre = one_worker().await;
+    let (alice, bob) = (theatre.device("alice"), theatre.device("bob"));
+    let record = alice.action(10, vec![note("mine", "alice")]);
+    let mut same = bob.action(11, vec![note("his", "bob")]);
+    same.id = record.id;
+    let batches = [(alice.clone(), alice.batch(vec![record]).await), (bob.clone(), bob.batch(vec![same]).await)];
+    let mut outcomes = together(&theatre, batches.into()).await;
+    outcomes.sort_by_key(|outcome| !matches!(outcome, Outcome::Accepted { .. }));
+    accepted(outcomes[0].clone());
+    assert_eq!(rejected(outcomes[1].clone()).0, RejectionKind::DuplicateId);
+    assert_eq!(theatre.count("notes").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_writer_of_an_audience_in_one_group_is_behind_the_first() {
+    let theatre = one_worker().await;
+    let (alice, bob) = (theatre.device("alice"), theatre.device("bob"));
+    let batches = [
+        (alice.clone(), alice.batch(vec![alice.action(10, vec![seat("a")])]).await),
+        (bob.clone(), bob.batch(vec![bob.action(11, vec![seat("b")])]).await),
+    ];
+    let outcomes = together(&theatre, batches.into()).await;
+    let taken = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Accepted { .. })).count();
+    let behind = |outcome: &&Outcome| matches!(outcome, Outcome::BehindHead { heads } if heads.contains_key(&audience("project:p")));
+    assert_eq!((taken, outcomes.iter().filter(behind).count()), (1, 1), "{outcomes:?}");
+    let mut second = if matches!(outcomes[0], Outcome::Accepted { .. }) { bob } else { alice };
+    second.sync(vec![second.action(12, vec![seat("c")])]).await;
+}
+
+/// A psql session that holds a row for minutes is nobody's trouble but of those who write that row.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_row_holds_up_only_its_own_upload() {
+    let theatre = Theatre::open_with("", &[], |settings| {
+        let lock_within = Duration::from_secs(20);
+        settings.uploads = UploadSettings { workers: 1, lock_within, ..UploadSettings::default() };
+    })
+    .await;
+    let mut alice = theatre.device("alice");
+    alice.sync(vec![alice.action(1, vec![seat("s")])]).await;
+    let mut holder = theatre.pool.acquire().await.expect("connects");
+    holder.execute("BEGIN; UPDATE seats SET holder = 'psql' WHERE id = 's'").await.expect("locks the row");
+    alice.catch_up().await;
+    let held = alice.batch(vec![alice.action(2, vec![hold("s", Some("alice"))])]).await;
+    let waiting = tokio::spawn({
+        let alice = alice.clone();
+        async move { alice.send(&held).await }
+    });
+    for number in 0..20 {
+        let user = format!("user{number}");
+        theatre.execute(&format!("INSERT INTO project_members VALUES ('own-{user}', '{user}')")).await;
+        let other = theatre.device(&user);
+        accepted(other.upload(vec![other.action(10, vec![note(&format!("n{number}"), &user)])]).await);
+    }
+    assert!(!waiting.is_finished(), "all others were served while it waited");
+    assert!(matches!(waiting.await.expect("runs"), Outcome::Retry { .. }));
+    holder.execute("ROLLBACK").await.expect("releases");
+    accepted(alice.upload(vec![alice.action(3, vec![hold("s", Some("alice"))])]).await);
+    assert_eq!(theatre.holder("s").await.as_deref(), Some("alice"));
+}
