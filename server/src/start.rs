@@ -59,6 +59,18 @@ pub enum StartError {
         /// Which.
         table: TableName,
     },
+    /// A column that devices write has a composite type, or holds one.
+    #[error(
+        "column {column} of table {table} is of type {column_type}: composite types are not synced, use jsonb or columns"
+    )]
+    CompositeColumn {
+        /// Which table.
+        table: TableName,
+        /// Which column.
+        column: String,
+        /// Its type.
+        column_type: String,
+    },
     /// The server's own role cannot see past a tracked table's policies.
     #[error(
         "row level security of table {table} applies to the server's own role {role}; it must own it or have BYPASSRLS"

@@ -71,9 +71,14 @@ pub(crate) struct Column {
     pub(crate) writable: bool,
 }
 
-/// The columns of a table with their types, and of a domain the type beneath.
+/// The columns of a table with their types, and of a domain the type beneath; and whether a composite type is what a
+/// column is, what it has elements of, or what any of these is a domain over.
 const COLUMNS: &str = "/* catalogue.columns */ SELECT a.attname::text, quote_ident(a.attname), \
-    format_type(a.atttypid, -1), a.attgenerated = '' AND a.attidentity <> 'a', b.typcategory::text, b.oid \
+    format_type(a.atttypid, -1), a.attgenerated = '' AND a.attidentity <> 'a', b.typcategory::text, b.oid, EXISTS ( \
+        WITH RECURSIVE inside AS (SELECT t.* FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid \
+            UNION ALL SELECT t.* FROM inside o JOIN pg_catalog.pg_type t \
+                ON t.oid = CASE o.typtype WHEN 'd' THEN o.typbasetype ELSE o.typelem END WHERE o.typtype IN ('b', 'd')) \
+        SELECT FROM inside WHERE typtype = 'c') \
     FROM pg_catalog.pg_attribute a CROSS JOIN LATERAL ( \
         WITH RECURSIVE beneath AS (SELECT t.* FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid \
             UNION ALL SELECT t.* FROM beneath d JOIN pg_catalog.pg_type t ON t.oid = d.typbasetype WHERE d.typtype = 'd') \
@@ -159,7 +164,8 @@ async fn load_table(conn: &mut PgConnection, name: &TableName, app_role: &str) -
     }
     let oid: Oid = found.get(0);
     let id_type = load_id_type(conn, name, oid).await?;
-    let mut columns = load_columns(conn, oid).await.map_err(StartError::doing("read a table's columns"))?;
+    let found_columns = load_columns(conn, oid).await.map_err(StartError::doing("read a table's columns"))?;
+    let mut columns = carriable(name, found_columns)?;
     columns.remove("id");
     let audience = columns.remove("audience_key").filter(|column| column.cast == "text");
     let audience = audience.ok_or_else(|| StartError::NoAudienceKey { table: name.clone() })?;
@@ -206,7 +212,29 @@ async fn load_id_type(conn: &mut PgConnection, name: &TableName, oid: Oid) -> Re
     }
 }
 
-async fn load_columns(conn: &mut PgConnection, oid: Oid) -> Result<BTreeMap<String, Column>, sqlx_core::Error> {
+/// The columns, if each that devices write is of a type whose values survive the way there and back.
+///
+/// The text of a composite value means something only together with the type's fields: after an `ALTER TYPE`, what the log
+/// holds would no longer be read, or be read as something else.
+fn carriable(table: &TableName, found: Vec<FoundColumn>) -> Result<BTreeMap<String, Column>, StartError> {
+    let carried = |FoundColumn { name, column, composite }: FoundColumn| {
+        if composite && column.writable {
+            return Err(StartError::CompositeColumn { table: table.clone(), column: name, column_type: column.cast });
+        }
+        Ok((name, column))
+    };
+    found.into_iter().map(carried).collect()
+}
+
+/// One column as the catalogue has it.
+struct FoundColumn {
+    name: String,
+    column: Column,
+    /// Whether a composite type is in it, at any depth.
+    composite: bool,
+}
+
+async fn load_columns(conn: &mut PgConnection, oid: Oid) -> Result<Vec<FoundColumn>, sqlx_core::Error> {
     let mut tx = conn.begin().await?;
     // With an empty path, format_type() qualifies every type that is not Postgres's own.
     query("/* catalogue.path */ SELECT set_config('search_path', '', true)").execute(&mut *tx).await?;
@@ -220,7 +248,8 @@ async fn load_columns(conn: &mut PgConnection, oid: Oid) -> Result<BTreeMap<Stri
             _ if form == Form::Bytes => Class::Bytes,
             _ => Class::Other,
         };
-        Column { quoted: row.get(1), cast: row.get(2), class, form, writable: row.get(3) }
+        let column = Column { quoted: row.get(1), cast: row.get(2), class, form, writable: row.get(3) };
+        FoundColumn { name: row.get(0), column, composite: row.get(6) }
     };
-    Ok(rows.iter().map(|row| (row.get(0), column(row))).collect())
+    Ok(rows.iter().map(column).collect())
 }

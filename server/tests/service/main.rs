@@ -1,5 +1,8 @@
 //! The server's core against a real Postgres: what it takes, what it refuses, and what is in the tables afterwards.
 
+mod app;
+mod bootstrap;
+mod collation;
 mod fetch;
 mod fixture;
 mod forged;
@@ -13,4 +16,5 @@ mod outage;
 mod rows;
 mod snapshot;
 mod start;
+mod types;
 mod visibility;
