@@ -102,6 +102,18 @@ pub enum StartError {
         /// Postgres's answer.
         source: sqlx_core::Error,
     },
+    /// A column that devices write has a composite type, or holds one.
+    #[error(
+        "column {column} of table {table} is of type {column_type}: composite types are not synced, use jsonb or columns"
+    )]
+    CompositeColumn {
+        /// Which table.
+        table: TableName,
+        /// Which column.
+        column: String,
+        /// Its type.
+        column_type: String,
+    },
     /// The server's own role cannot see past a tracked table's policies.
     #[error(
         "row level security of table {table} applies to the server's own role {role}; it must own it or have BYPASSRLS"
@@ -184,8 +196,12 @@ impl StartError {
             Self::NoAudienceKey { table, found: Some(_) } => {
                 format!("ALTER TABLE {} ALTER COLUMN audience_key TYPE text", quoted(table.as_str()))
             }
-            Self::ColumnType { table, column, .. } => {
-                format!("ALTER TABLE {} ALTER COLUMN {} TYPE text", quoted(table.as_str()), quoted(column))
+            Self::ColumnType { table, column, .. } | Self::CompositeColumn { table, column, .. } => {
+                format!(
+                    "ALTER TABLE {} ALTER COLUMN {} TYPE jsonb USING to_jsonb({1})",
+                    quoted(table.as_str()),
+                    quoted(column)
+                )
             }
             Self::ServerRoleFiltered { role, .. } => format!("ALTER ROLE {} BYPASSRLS", quoted(role)),
             Self::NoAppRole { role } => format!("CREATE ROLE {} NOLOGIN NOINHERIT NOBYPASSRLS", quoted(role)),

@@ -155,13 +155,25 @@ impl Postgres {
     /// # Errors
     /// [`ServiceError::Database`] if Postgres refuses, such as to a role of `DATABASE_URL` that may not.
     pub async fn create_database(&self, prefix: &str) -> Result<String, ServiceError> {
+        self.create_database_with(prefix, "").await
+    }
+
+    /// The same, sorting texts as people do by the rules of ICU, not by their bytes.
+    ///
+    /// # Errors
+    /// As [`Self::create_database`]; also from a Postgres before 15, and from one that was built without ICU.
+    pub async fn create_icu_database(&self, prefix: &str) -> Result<String, ServiceError> {
+        self.create_database_with(prefix, " LOCALE_PROVIDER icu ICU_LOCALE 'en-US'").await
+    }
+
+    async fn create_database_with(&self, prefix: &str, locale: &str) -> Result<String, ServiceError> {
         let mut name: String = prefix.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(24).collect();
         name.push('_');
         name.push_str(&Uuid::new_v4().simple().to_string());
         let refused = |source| ServiceError::Database { call: "create a database", source };
         let mut connection = PgConnection::connect(self.url()).await.map_err(refused)?;
         // The name is letters, digits and underscores: nothing in it needs quoting.
-        let statement = format!("CREATE DATABASE \"{name}\" TEMPLATE template0");
+        let statement = format!("CREATE DATABASE \"{name}\" TEMPLATE template0{locale}");
         connection.execute(AssertSqlSafe(statement)).await.map_err(refused)?;
         connection.close().await.map_err(refused)?;
         let mut url = self.url.clone();

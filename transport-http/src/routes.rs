@@ -2,6 +2,7 @@
 //!
 //! Every body, both ways, is one envelope of [`synchrotron_core::wire`]. The calls answer with a
 //! [`Reply`](synchrotron_core::wire::Reply), whatever the status says; the status is for proxies and people.
+//! Long answers are compressed in their envelope, not by HTTP: NATS carries the same bytes.
 
 /// `POST`: a [`SessionRequest`](synchrotron_core::wire::SessionRequest), answered by a
 /// [`Session`](synchrotron_core::wire::Session).

@@ -1,16 +1,18 @@
 //! The only shapes that leave a process, and the only way in: bounded before anything is allocated.
 //!
-//! Every message is a MessagePack map `{v, body}`. Maps, not arrays, so that readers of an older version skip fields
+//! Every message is a MessagePack map `{v, body}`, or `{v, zstd}` where the body's bytes are compressed. Maps, not arrays, so that readers of an older version skip fields
 //! they do not know. No wire type is recursive; JSON stays text inside values.
 
 mod bounds;
+mod compressed;
 mod envelope;
 mod message;
 mod outcome;
 mod snapshot;
 
 pub use bounds::is_one_map;
-pub use envelope::{WIRE_VERSION, WireError, decode, encode};
+pub use compressed::InflateError;
+pub use envelope::{WIRE_VERSION, WireError, decode, encode, encode_compressed};
 pub use message::{
     AudienceHead, FetchPage, FetchRequest, LogRecord, Session, SessionRequest, Slice, UploadBatch, UploadRecord,
 };

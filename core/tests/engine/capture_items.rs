@@ -175,6 +175,19 @@ fn sq_06_typ_01_json_travels_as_json_and_text_as_text() {
     assert_eq!(columns["title"], Value::Text(nested.into()));
 }
 
+/// SQLite keeps a bare number of a JSON column as a number; it is JSON all the same.
+#[test]
+fn sq_06_a_json_document_may_be_a_bare_number() {
+    let mut device = Device::new();
+    device.run(&[NOTE]).expect("runs");
+    for number in ["1", "-9223372036854775808", "0.5", "\"1\"", "true", "null"] {
+        device.run_action(&with("UPDATE notes SET tags = ?", &[Value::Json(number.into())])).expect("runs");
+        let columns = device.newest_patch().remove(0).effect.columns().cloned().expect("an UPDATE");
+        assert_eq!(columns["tags"], Value::Json(number.into()));
+        assert_eq!(device.rows("SELECT tags FROM notes")[0]["tags"], Value::Json(number.into()));
+    }
+}
+
 #[test]
 fn typ_03_no_number_passes_through_a_double_that_is_none() {
     let mut device = Device::new();

@@ -252,7 +252,7 @@ fn answer<A: Serialize>(served: Result<A, Fault>) -> Response {
 
 fn message<A: Serialize>(status: StatusCode, reply: &Reply<A>) -> Response {
     let kind = (CONTENT_TYPE, HeaderValue::from_static(routes::MESSAGEPACK));
-    let mut response = (status, [kind], wire::encode(reply)).into_response();
+    let mut response = (status, [kind], wire::encode_compressed(reply)).into_response();
     if status == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(routes::BEARER.trim_ascii_end()));
     }

@@ -86,6 +86,7 @@ fn kind_and_place(fault: &StartError) -> (&'static str, String) {
         StartError::PrimaryKey { table: name, .. } => ("primary_key", table(name)),
         StartError::NoAudienceKey { table: name, .. } => ("no_audience_key", table(name)),
         StartError::ColumnType { table: name, .. } => ("column_type", table(name)),
+        StartError::CompositeColumn { table: name, .. } => ("composite_column", table(name)),
         StartError::ServerRoleFiltered { table: name, .. } => ("server_role_filtered", table(name)),
         StartError::AppRoleOwns { table: name, .. } => ("app_role_owns", table(name)),
         StartError::Capture { table: name, .. } => ("no_capture", table(name)),

@@ -56,11 +56,8 @@ async fn columns(
 ) -> Result<(), sqlx_core::Error> {
     let rows = query(
         "/* check.columns */ SELECT a.attname::text, a.attnotnull, quote_ident(l.collname), l.collisdeterministic, \
-         coalesce(e.typtype, t.typtype) = 'c', format_type(a.atttypid, a.atttypmod), \
          l.collprovider = 'i' OR NOT l.collisdeterministic \
-         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
-         LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' \
-         LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation \
+         FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation \
          WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
     )
     .bind(place.oid)
@@ -77,19 +74,12 @@ fn column(place: &Place<'_>, row: &PgRow) -> Option<Finding> {
         let remedy = format!("ALTER TABLE {} ALTER COLUMN audience_key SET NOT NULL", place.quoted);
         return Some(place.finding(Level::Warning, "audience_key_nullable", what, Some(remedy)));
     }
-    if name == "id" && row.get::<Option<bool>, _>(6) == Some(true) {
+    if name == "id" && row.get::<Option<bool>, _>(4) == Some(true) {
         let collation: &str = row.get(2);
         let why = if row.get(3) { "orders ids unlike devices do" } else { "takes different ids for the same" };
         let what = format!("the collation {collation} of id {why}");
         let remedy = format!("ALTER TABLE {} ALTER COLUMN id TYPE text COLLATE \"C\"", place.quoted);
         return Some(place.finding(Level::Warning, "id_collation", what, Some(remedy)));
-    }
-    if row.get(4) {
-        let kind: &str = row.get(5);
-        let what = format!(
-            "column {name} has the composite type {kind}: its values travel as text, whose form changes with the type"
-        );
-        return Some(place.finding(Level::Warning, "composite_column", what, None));
     }
     None
 }

@@ -7,10 +7,10 @@
 //! |---|---|---|
 //! | `boolean` | bool | `BOOLEAN` |
 //! | `smallint`, `integer`, `bigint`, `oid` | integer | `INTEGER` |
-//! | `double precision`, `real` | real; of a `real`, the double with its shortest digits | `REAL` |
+//! | `double precision`, `real` | real; of a `real`, the double with its shortest digits; text `NaN` | `REAL` |
 //! | `text`, `varchar`, `citext` … | text as it is; `char(n)` without trailing blanks | `TEXT` |
 //! | `bytea` | bytes | `BLOB` |
-//! | `json`, `jsonb` | JSON as Postgres writes it; digests compare what it says | `JSON` |
+//! | `json`, `jsonb` | JSON as Postgres writes it; digests compare what it says | `JSON TEXT` (`JSON` bends bare numbers) |
 //! | `uuid` | text, lower case with hyphens | `TEXT` |
 //! | `timestamptz` | text, `2026-01-31T23:59:59.5Z`: UTC, no trailing zeros of a second | `TEXT` |
 //! | `timestamp` | text, the same without `Z` | `TEXT` |
@@ -18,7 +18,7 @@
 //! | `numeric` | text with the column's scale, `12.50` | `TEXT` |
 //! | enums, arrays, ranges, all others | text as Postgres writes it, `{1,NULL,3}` | `TEXT` |
 //!
-//! Domains are read as what they are beneath. A device that writes another form of the same value (`12.5` for `12.50`)
+//! Domains are read as what they are beneath. Composite types are refused when the server starts. A device that writes another form of the same value (`12.5` for `12.50`)
 //! finds the one form in its next snapshot.
 //!
 //! Invariant: reading a form's value back into its column changes nothing.
@@ -51,10 +51,14 @@ pub(crate) enum Form {
     Text,
 }
 
+/// What Postgres calls what is not a number.
+const NAN: &str = "NaN";
+
 /// Settings of the transaction that reads: Postgres writes many types as its session wants them.
 pub(crate) const FORMS: &str = "/* forms */ SELECT set_config('TimeZone', 'UTC', true), \
     set_config('DateStyle', 'ISO, YMD', true), set_config('IntervalStyle', 'postgres', true), \
-    set_config('extra_float_digits', '1', true), set_config('lc_monetary', 'C', true)";
+    set_config('extra_float_digits', '1', true), set_config('lc_monetary', 'C', true), \
+    set_config('bytea_output', 'hex', true)";
 
 impl Form {
     /// The form of a type that is no domain.
@@ -91,17 +95,22 @@ impl Form {
         Ok(match self {
             Self::Bool => row.try_get::<Option<bool>, _>(index)?.into(),
             Self::Integer => row.try_get::<Option<i64>, _>(index)?.into(),
-            Self::Real => row.try_get::<Option<f64>, _>(index)?.into(),
+            Self::Real => row.try_get::<Option<f64>, _>(index)?.map_or(Value::Null, real),
             Self::Bytes => row.try_get::<Option<Vec<u8>>, _>(index)?.into(),
             Self::Json => text()?.map_or(Value::Null, Value::Json),
             Self::Time => text()?.map(|text| time(&text)).into(),
             Self::Address | Self::Text => text()?.into(),
             Self::Single => match text()? {
-                Some(digits) => Value::Real(digits.parse().map_err(|error| sqlx_core::Error::Decode(Box::new(error)))?),
+                Some(digits) => real(digits.parse().map_err(|error| sqlx_core::Error::Decode(Box::new(error)))?),
                 None => Value::Null,
             },
         })
     }
+}
+
+/// SQLite has no NaN: there, and on its way there, it is a text, which Postgres reads as the number again.
+fn real(number: f64) -> Value {
+    if number.is_nan() { Value::Text(NAN.to_owned()) } else { Value::Real(number) }
 }
 
 /// `2026-01-31 23:59:59.5+00` → `2026-01-31T23:59:59.5Z`. What is no moment (`infinity`) stays, and so does `BC`.

@@ -28,10 +28,15 @@ pub(crate) struct Inspected {
 }
 
 /// The columns of a table with their types, and of a domain the type beneath; and whether that refuses all text, as the
-/// types do in which Postgres keeps what it has computed (`pg_node_tree`, `pg_mcv_list` …).
+/// types do in which Postgres keeps what it has computed (`pg_node_tree`, `pg_mcv_list` …); and whether a composite type is
+/// what a column is, what it has elements of, or what any of these is a domain over.
 const COLUMNS: &str = "/* catalogue.columns */ SELECT a.attname::text, quote_ident(a.attname), \
     format_type(a.atttypid, -1), a.attgenerated = '' AND a.attidentity <> 'a', b.typcategory::text, b.oid, \
-    b.oid IN (194, 3361, 3402, 4600, 4601, 5017) \
+    b.oid IN (194, 3361, 3402, 4600, 4601, 5017), EXISTS ( \
+        WITH RECURSIVE inside AS (SELECT t.* FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid \
+            UNION ALL SELECT t.* FROM inside o JOIN pg_catalog.pg_type t \
+                ON t.oid = CASE o.typtype WHEN 'd' THEN o.typbasetype ELSE o.typelem END WHERE o.typtype IN ('b', 'd')) \
+        SELECT FROM inside WHERE typtype = 'c') \
     FROM pg_catalog.pg_attribute a CROSS JOIN LATERAL ( \
         WITH RECURSIVE beneath AS (SELECT t.* FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid \
             UNION ALL SELECT t.* FROM beneath d JOIN pg_catalog.pg_type t ON t.oid = d.typbasetype WHERE d.typtype = 'd') \
@@ -94,6 +99,12 @@ async fn read_table(
     for unwritable in rows.iter().filter(|row| row.get(6)) {
         let (column, found) = (unwritable.get(0), unwritable.get(2));
         faults.push(StartError::ColumnType { table: name.clone(), column, found });
+    }
+    // The text of a composite value means something only together with the type's fields: after an ALTER TYPE, what the
+    // log holds would no longer be read, or be read as something else.
+    for composite in rows.iter().filter(|row| row.get(7) && row.get(3)) {
+        let (column, column_type) = (composite.get(0), composite.get(2));
+        faults.push(StartError::CompositeColumn { table: name.clone(), column, column_type });
     }
     let mut columns: BTreeMap<String, Column> = rows.iter().map(|row| (row.get(0), column_of(row))).collect();
     columns.remove("id");

@@ -2,6 +2,7 @@
 //!
 //! # Invariants
 //! - A value is stored as what it is, or refused: nothing is bent to fit (no bytes as text, no bool as a word).
+//! - A real that is not a number is refused, as no device could take it: it travels as the text `NaN`.
 //! - A refusal names the kinds, never the value.
 
 use synchrotron_core::model::Value;
@@ -23,6 +24,7 @@ pub(crate) struct KindMismatch {
 /// Whether a column of this class takes the value at all; its type still has to like the content.
 pub(crate) const fn takes(class: Class, value: &Value) -> bool {
     match (class, value) {
+        (_, Value::Real(r)) if r.is_nan() => false,
         (_, Value::Null)
         | (Class::Bool, Value::Bool(_) | Value::Integer(0 | 1))
         | (Class::Text, Value::Text(_) | Value::Json(_))
@@ -86,6 +88,7 @@ mod tests {
         assert!(!takes(Class::Text, &Value::Bool(true)));
         assert!(!takes(Class::Bytes, &Value::Text("x".into())));
         assert!(!takes(Class::Bool, &Value::Integer(2)));
+        assert!(!takes(Class::Other, &Value::Real(f64::NAN)) && takes(Class::Other, &Value::Real(f64::INFINITY)));
         assert!(takes(Class::Bool, &Value::Integer(1)));
         assert!(takes(Class::Text, &Value::Null));
     }

@@ -23,7 +23,7 @@ pub struct SnapshotSettings {
     /// How long a snapshot may go on: while it does, Postgres keeps the old versions of all rows.
     #[serde(rename = "age_seconds_max", with = "seconds")]
     pub age_max: Duration,
-    /// The size at which a chunk ends, in bytes. A chunk has at least one row, whatever its size.
+    /// The size at which a chunk ends, in bytes before it is compressed. A chunk has at least one row, whatever its size.
     pub chunk_bytes_max: usize,
     /// How many ids a device may ask about.
     pub ids_max: usize,

@@ -59,7 +59,7 @@ const TABLES: [Case; 22] = [
     (
         "composite",
         "CREATE TYPE pair AS (x int, y text); ALTER TABLE composite ADD p pair, ADD ps pair[], ADD n int[]",
-        &[("warning", "composite_column"), ("warning", "composite_column")],
+        &[("error", "composite_column"), ("error", "composite_column")],
     ),
     ("unique_body", "ALTER TABLE unique_body ADD UNIQUE (body)", &[("info", "unique")]),
     (

@@ -4,8 +4,10 @@
 mod check;
 mod configuration;
 mod database;
+mod memory;
 mod migrate;
 mod process;
 mod serve;
+mod spans;
 mod status;
 mod token;

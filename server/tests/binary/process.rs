@@ -16,7 +16,7 @@ pub(crate) fn command(args: &[&str]) -> Command {
     let is_setting = |name: &String| {
         name.starts_with("SYNCHROTRON_")
             || name.starts_with("SUPABASE_")
-            || matches!(name.as_str(), "DATABASE_URL" | "NATS_URL" | "RUST_LOG")
+            || matches!(name.as_str(), "DATABASE_URL" | "NATS_URL" | "OTEL_EXPORTER_OTLP_ENDPOINT" | "RUST_LOG")
     };
     for (name, _) in std::env::vars().filter(|(name, _)| is_setting(name)) {
         command.env_remove(name);

@@ -44,7 +44,18 @@ impl Theatre {
         more: &[&str],
         change: impl FnOnce(&mut Settings),
     ) -> Self {
-        let url = create_database_on(postgres, sql).await;
+        let url = postgres.create_database("service").await.expect("a database");
+        Self::open_at(url, sql, more, change).await
+    }
+
+    /// On a database that sorts texts by the rules of ICU.
+    pub(crate) async fn open_icu(sql: &str, more: &[&str], change: impl FnOnce(&mut Settings)) -> Self {
+        let url = shared().await.create_icu_database("service_icu").await.expect("a database");
+        Self::open_at(url, sql, more, change).await
+    }
+
+    async fn open_at(url: String, sql: &str, more: &[&str], change: impl FnOnce(&mut Settings)) -> Self {
+        furnish(&url, sql).await;
         let tables = ["seats", "notes"].iter().chain(more).map(|name| TableName::new(*name).expect("a name"));
         let mut settings = Settings::new(url.clone(), tables.collect(), b"a secret of these tests".as_slice());
         change(&mut settings);
@@ -101,20 +112,20 @@ impl Theatre {
 
 /// An empty database with the theatre's schema and `sql`.
 pub(crate) async fn create_database(sql: &str) -> String {
-    create_database_on(shared().await, sql).await
+    let url = shared().await.create_database("service").await.expect("a database");
+    furnish(&url, sql).await;
+    url
 }
 
 async fn shared() -> &'static Postgres {
     synchrotron_testkit::postgres().await.expect("postgres")
 }
 
-async fn create_database_on(postgres: &Postgres, sql: &str) -> String {
-    let url = postgres.create_database("service").await.expect("a database");
-    let pool = PgPoolOptions::new().max_connections(1).connect(&url).await.expect("connects");
+async fn furnish(url: &str, sql: &str) {
+    let pool = PgPoolOptions::new().max_connections(1).connect(url).await.expect("connects");
     pool.execute(include_str!("schema.sql")).await.expect("the schema");
     pool.execute(AssertSqlSafe(sql)).await.expect("more of the schema");
     pool.close().await;
-    url
 }
 
 pub(crate) fn principal(user: &str) -> Principal {

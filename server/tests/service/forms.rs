@@ -10,25 +10,27 @@ use uuid::Uuid;
 
 use crate::fixture::{Theatre, action_id, audience, patch};
 
-const POSTGRES: &str = "
-    CREATE TYPE mood AS ENUM ('sad', 'happy');
+pub(crate) const POSTGRES: &str = "
+    CREATE TYPE mood AS ENUM ('sad', 'happy', 'so \"so\"');
     CREATE DOMAIN small_count AS smallint CHECK (VALUE < 100);
     CREATE DOMAIN tiny_count AS small_count;
-    CREATE TYPE pair AS (x int, y text);
+    CREATE DOMAIN email AS text CHECK (VALUE LIKE '%@%');
     CREATE TABLE everything (id uuid PRIMARY KEY, audience_key text NOT NULL, yes boolean, small smallint, int integer,
         big bigint, tiny tiny_count, single real, double double precision, exact numeric(30, 10), money numeric(10, 2),
         words text, short varchar(3), blank char(5), raw bytea, doc jsonb, plain_doc json, ref uuid, at timestamptz,
-        local timestamp, day date, clock time, span interval, list int[], times timestamptz[], mood mood, pair pair,
-        reach int4range, address inet,
+        local timestamp, day date, clock time, span interval, list int[], times timestamptz[], mood mood,
+        reach int4range, address inet, email email, digits numeric, words_list text[], grid int[], docs jsonb[],
+        blobs bytea[], flags boolean[], reals double precision[], moods mood[], days date[], sums numeric(8, 2)[],
         twice int GENERATED ALWAYS AS (small + small::int) STORED, numbered bigint GENERATED ALWAYS AS IDENTITY);
     GRANT SELECT, INSERT, UPDATE, DELETE ON everything TO synchrotron_user;";
-const SQLITE: &str = "CREATE TABLE everything (id TEXT PRIMARY KEY, audience_key TEXT NOT NULL, yes BOOLEAN,
+pub(crate) const SQLITE: &str = "CREATE TABLE everything (id TEXT PRIMARY KEY, audience_key TEXT NOT NULL, yes BOOLEAN,
     small INTEGER, int INTEGER, big INTEGER, tiny INTEGER, single REAL, double REAL, exact TEXT, money TEXT, words TEXT,
-    short TEXT, blank TEXT, raw BLOB, doc JSON, plain_doc JSON, ref TEXT, at TEXT, local TEXT, day TEXT, clock TEXT,
-    span TEXT, list TEXT, times TEXT, mood TEXT, pair TEXT, reach TEXT, address TEXT)";
+    short TEXT, blank TEXT, raw BLOB, doc JSON TEXT, plain_doc JSON, ref TEXT, at TEXT, local TEXT, day TEXT, clock TEXT,
+    span TEXT, list TEXT, times TEXT, mood TEXT, reach TEXT, address TEXT, email TEXT,
+    digits TEXT, words_list TEXT, grid TEXT, docs TEXT, blobs TEXT, flags TEXT, reals TEXT, moods TEXT, days TEXT, sums TEXT)";
 
 /// One value of each column and more, in the one form of its type.
-fn canonical() -> Vec<(&'static str, Value)> {
+pub(crate) fn canonical() -> Vec<(&'static str, Value)> {
     let text = |text: &str| Value::Text(text.to_owned());
     vec![
         ("yes", Value::Bool(true)),
@@ -71,13 +73,41 @@ fn canonical() -> Vec<(&'static str, Value)> {
         ("list", text("{1,NULL,3}")),
         ("times", text("{\"2026-11-23 12:00:00+00\"}")),
         ("mood", text("happy")),
-        ("pair", text("(1,\"a b\")")),
         ("reach", text("[1,5)")),
         ("address", text("10.0.0.1")),
+        ("double", Value::Real(f64::NEG_INFINITY)),
+        ("exact", text("NaN")),
+        ("digits", text(&format!("-{}.{}", "9".repeat(200), "7".repeat(100)))),
+        ("digits", text("0.000")),
+        ("email", text("a@b.example")),
+        ("words", text("null")),
+        ("words", text("{}")),
+        ("doc", Value::Json("\"text\"".to_owned())),
+        ("doc", Value::Json("12345678901234567890.123456789".to_owned())),
+        ("doc", Value::Json(nested_json(200))),
+        ("clock", text("24:00:00")),
+        ("day", text("infinity")),
+        ("span", text("-1 days +02:03:04.5")),
+        ("mood", text("so \"so\"")),
+        ("words_list", text("{\"a \\\"b\\\" \\\\ c\",NULL,\"NULL\",\"\",\"x,y\",\"{}\",plain}")),
+        ("words_list", text("{}")),
+        ("grid", text("{{1,2},{NULL,4}}")),
+        ("docs", text("{\"{\\\"a\\\": [1, null]}\",NULL,\"null\"}")),
+        ("blobs", text("{\"\\\\x00ff\",NULL}")),
+        ("flags", text("{t,NULL,f}")),
+        ("reals", text("{0.1,NaN,-0,Infinity,1e+300}")),
+        ("moods", text("{happy,\"so \\\"so\\\"\"}")),
+        ("days", text("{2026-02-28,-infinity}")),
+        ("sums", text("{12.50,NULL}")),
     ]
 }
 
-fn id_of(index: usize) -> String {
+/// Arrays in arrays, this deep; spaced as Postgres does.
+fn nested_json(depth: usize) -> String {
+    format!("{}{}", "[".repeat(depth), "]".repeat(depth))
+}
+
+pub(crate) fn id_of(index: usize) -> String {
     Uuid::from_u128(index as u128 + 1).to_string()
 }
 
@@ -86,7 +116,7 @@ fn insert(index: usize, columns: Columns) -> Patch {
 }
 
 /// All columns, of which one has a value.
-fn one(column: &str, value: &Value) -> Columns {
+pub(crate) fn one(column: &str, value: &Value) -> Columns {
     let names = canonical().into_iter().map(|(name, _)| (name.to_owned(), Value::Null));
     names.chain([(column.to_owned(), value.clone())]).collect()
 }

@@ -1,5 +1,8 @@
 //! The server's core against a real Postgres: what it takes, what it refuses, and what is in the tables afterwards.
 
+mod app;
+mod bootstrap;
+mod collation;
 mod differential;
 mod fetch;
 mod fixture;
@@ -17,4 +20,5 @@ mod rows;
 mod snapshot;
 mod sql_writes;
 mod start;
+mod types;
 mod visibility;

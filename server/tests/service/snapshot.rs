@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use synchrotron_core::model::{
-    ActionId, AudienceKey, Columns, Cursors, Effect, RecordBody, ReplayKey, RowKey, RowsDigest, SnapshotId, Value,
+    ActionId, AudienceKey, Columns, Effect, ReplayKey, RowKey, RowsDigest, SnapshotId, Value,
 };
-use synchrotron_core::patch::fold;
 use synchrotron_core::wire::{
-    AudienceDigest, DigestRequest, Fault, FaultCode, LogRecord, Outcome, SnapshotChunk, SnapshotHeader,
-    SnapshotPosition, SnapshotRequest, SnapshotRow,
+    AudienceDigest, DigestRequest, Fault, FaultCode, SnapshotChunk, SnapshotHeader, SnapshotPosition, SnapshotRequest,
+    SnapshotRow,
 };
 use synchrotron_server::service::Service;
 use synchrotron_testkit::wait_for;
@@ -17,7 +16,7 @@ use uuid::Uuid;
 
 use crate::fixture::{Device, Theatre, audience, columns, hold, note, patch, seat};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Device {
     async fn request(&self, audiences: &[&str]) -> SnapshotRequest {
@@ -71,7 +70,7 @@ fn large(row: &str, label: &str) -> synchrotron_core::model::Patch {
 }
 
 /// A hundred rows of project p that fill several chunks of 20,000 bytes.
-async fn theatre_with_chunks(change: impl FnOnce(&mut synchrotron_server::settings::Settings)) -> Theatre {
+pub(crate) async fn theatre_with_chunks(change: impl FnOnce(&mut synchrotron_server::settings::Settings)) -> Theatre {
     let theatre = Theatre::open_with("", &[], |settings| {
         settings.snapshots.chunk_bytes_max = 20_000;
         change(settings);
@@ -111,68 +110,6 @@ async fn policies_hide_rows_from_snapshots() {
     assert_eq!(digests.keys().map(AudienceKey::as_str).collect::<Vec<_>>(), ["project:p", "user:alice"]);
     assert_eq!((open.rows, digests[&audience("project:p")].rows), (2, 1));
     assert_ne!(open.digest, digests[&audience("project:p")].digest);
-}
-
-/// The rows that the log comes to, by arrival: clocks ascend with it in this test.
-fn fold_log(records: &[LogRecord], cursors: &Cursors) -> BTreeMap<RowKey, Columns> {
-    let mut rows = BTreeMap::new();
-    for record in records {
-        assert!(matches!(record.record.body, RecordBody::Action { .. }));
-        let number = record.record.server_ingest_id.expect("accepted");
-        for row in record.rows.iter().filter(|row| cursors[&row.audience_key].covers(number)) {
-            if let Some(columns) = fold(rows.remove(&row.row_key()), &row.effect) {
-                rows.insert(row.row_key(), columns);
-            }
-        }
-    }
-    rows
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_snapshot_under_ingest_is_the_fold_at_its_cursors() {
-    let theatre =
-        theatre_with_chunks(|settings| settings.head_gate = synchrotron_server::settings::HeadGate::Touched).await;
-    let writers: Vec<_> = [("alice", "user:alice"), ("bob", "user:bob"), ("bob", "project:q")]
-        .into_iter()
-        .map(|(user, own)| {
-            let mut device = theatre.device(user);
-            tokio::spawn(async move {
-                for round in 0..25_u32 {
-                    device.catch_up().await;
-                    let seen = device.page().await.cursors;
-                    let at = 1_000 + seen.values().map(|cursor| cursor.get()).max().unwrap_or(0) * 10;
-                    let row = format!("s{:03}", (round * 7) % 100);
-                    let own = match own.strip_prefix("user:") {
-                        Some(owner) => note(&format!("{owner}{round}"), owner),
-                        None => patch(
-                            "seats",
-                            &format!("q{round}"),
-                            own,
-                            Effect::Insert(columns([("label", "q".into()), ("holder", Value::Null)])),
-                        ),
-                    };
-                    let rows = vec![hold(&row, Some(&format!("{user} {round}"))), own];
-                    // Another writer may have been first: then this device is behind, and goes on to the next round.
-                    let outcome = device.upload(vec![device.action(at, rows)]).await;
-                    assert!(matches!(outcome, Outcome::Accepted { .. } | Outcome::BehindHead { .. }), "{outcome:?}");
-                }
-            })
-        })
-        .collect();
-    let mut taken = Vec::new();
-    let bob = theatre.device("bob");
-    while !writers.iter().all(tokio::task::JoinHandle::is_finished) || taken.is_empty() {
-        taken.push(bob.take(&["project:p", "project:q", "user:bob"]).await);
-    }
-    futures::future::join_all(writers).await.into_iter().for_each(|writer| writer.expect("no panic"));
-    let log = theatre.device("bob").catch_up().await;
-    let mut moments = std::collections::BTreeSet::new();
-    for (header, rows) in &taken {
-        let cursors: Cursors = header.audiences.iter().map(|told| (told.audience_key.clone(), told.cursor)).collect();
-        assert!(by_key(rows) == fold_log(&log, &cursors), "the rows at {cursors:?}");
-        moments.insert(cursors);
-    }
-    assert!(moments.len() > 1, "snapshots of {} moments only", moments.len());
 }
 
 #[tokio::test]

@@ -44,6 +44,24 @@ async fn what_is_missing_or_unsafe_is_named() {
     }
 }
 
+/// A composite type, also inside a domain or an array; a generated column of one is Postgres's own matter.
+#[tokio::test]
+async fn typ_a_column_of_a_composite_type_is_refused_by_name() {
+    let types = "CREATE TYPE pair AS (x int, y text); CREATE DOMAIN checked AS pair CHECK (VALUE IS NOT NULL); \
+                 CREATE DOMAIN list AS checked[];";
+    for (column_type, told) in [("pair", "public.pair"), ("pair[]", "public.pair[]"), ("list", "public.list")] {
+        let sql = format!("{types} CREATE TABLE t (id text PRIMARY KEY, audience_key text, \"a b\" {column_type})");
+        let error = start(&sql, "t").await.expect_err(column_type);
+        assert_eq!(
+            error.to_string(),
+            format!("column a b of table t is of type {told}: composite types are not synced, use jsonb or columns")
+        );
+    }
+    let generated = "CREATE TYPE pair AS (x int, y text); CREATE TABLE t (id text PRIMARY KEY, audience_key text, \
+                     twin pair GENERATED ALWAYS AS (ROW(1, id)::pair) STORED)";
+    start(generated, "t").await.expect("starts");
+}
+
 #[tokio::test]
 async fn the_role_of_users_must_be_bound_by_policies() {
     let url = create_database("").await;

@@ -1,4 +1,7 @@
 //! Values between SQLite and us: declared column types decide how a stored value is read.
+//!
+//! A column declared `JSON` has numeric affinity: SQLite keeps a document that is a bare number as a number, with fifteen
+//! digits. It is read as JSON all the same. Declared `JSON TEXT`, a column keeps every document as it was written.
 
 use std::sync::Arc;
 
@@ -16,7 +19,7 @@ pub(super) enum Reading {
     Stored,
     /// A column declared BOOLEAN: 0 and 1 are bools.
     Bool,
-    /// A column declared JSON: text is JSON.
+    /// A column declared JSON or JSON TEXT: text is JSON, and so is a number.
     Json,
 }
 
@@ -24,7 +27,7 @@ impl Reading {
     pub(super) fn of_declared_type(declared: Option<&str>) -> Self {
         match declared.map(str::to_ascii_uppercase).as_deref() {
             Some("BOOLEAN" | "BOOL") => Self::Bool,
-            Some("JSON" | "JSONB") => Self::Json,
+            Some("JSON" | "JSONB" | "JSON TEXT") => Self::Json,
             _ => Self::Stored,
         }
     }
@@ -37,6 +40,8 @@ impl Reading {
             (_, ValueRef::Null) => Value::Null,
             (Self::Bool, ValueRef::Integer(0)) => Value::Bool(false),
             (Self::Bool, ValueRef::Integer(1)) => Value::Bool(true),
+            (Self::Json, ValueRef::Integer(n)) => Value::Json(n.to_string()),
+            (Self::Json, ValueRef::Real(r)) if r.is_finite() => Value::Json(format!("{r:?}")),
             (_, ValueRef::Integer(n)) => Value::Integer(n),
             (_, ValueRef::Real(r)) => Value::Real(r),
             (Self::Json, ValueRef::Text(json)) => Value::Json(text(json)?),

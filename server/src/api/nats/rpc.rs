@@ -139,7 +139,7 @@ impl Api {
         }
         let client = self.link.client();
         let max = client.max_payload();
-        let mut bytes = wire::encode(&Reply::from(answer));
+        let mut bytes = wire::encode_compressed(&Reply::from(answer));
         if bytes.len() > max {
             let fault = Fault::new(FaultCode::TooLarge, format!("answer of {} bytes, NATS takes {max}", bytes.len()));
             bytes = wire::encode(&Reply::<A>::Fault(fault));
