@@ -1,8 +1,8 @@
 //! Bytes of a bearer token → the user that the connection proves.
 //!
 //! Place in the journey: before everything that the server does for anyone. What a payload says about users is never
-//! read; what comes out of here is the only identity there is. [`header`] reads what a token says of itself, which
-//! chooses a key: the shared secret, or one that the issuer publishes ([`jwks`]). [`claims`] verifies with that key and
+//! read; what comes out of here is the only identity there is. `header` reads what a token says of itself, which
+//! chooses a key: the shared secret, or one that the issuer publishes (`jwks`). `claims` verifies with that key and
 //! reads the user. [`mint()`] makes tokens, for operators and tests.
 //!
 //! # Invariants
