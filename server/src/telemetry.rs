@@ -8,6 +8,8 @@
 #[cfg(feature = "otlp")]
 mod otlp;
 
+use std::io::IsTerminal;
+
 #[cfg(feature = "otlp")]
 pub use otlp::Otlp;
 use synchrotron_core::wire::UploadBatch;
@@ -61,7 +63,7 @@ pub fn init(otlp_endpoint: Option<&str>) -> Result<Telemetry, TelemetryError> {
     // An empty variable of the environment is none.
     let otlp_endpoint = otlp_endpoint.filter(|endpoint| !endpoint.is_empty());
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
-    let log = tracing_subscriber::registry().with(filter).with(fmt::layer().with_writer(std::io::stderr));
+    let log = tracing_subscriber::registry().with(filter).with(fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()));
     #[cfg(feature = "otlp")]
     {
         let otlp = otlp_endpoint.map(Otlp::to).transpose()?;

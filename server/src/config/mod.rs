@@ -7,7 +7,7 @@
 //! - A key of the file that no setting has is an error that names it: a misspelt bound must not be a default.
 //! - An error names the key and where its value came from, and never a value that may be secret.
 //!
-//! Tests: below; the sample `deploy/synchrotron.toml` in [`keys`].
+//! Tests: below; the sample `deploy/synchrotron.toml` beside the list of keys.
 
 mod error;
 mod keys;

@@ -69,6 +69,8 @@ impl Running {
 
     /// Waits until it says over HTTP that it is ready.
     pub(crate) async fn ready(&self, address: &str) {
+        // The HTTP client wants one even where it speaks no TLS; whoever comes second finds it installed.
+        let _installed = rustls::crypto::ring::default_provider().install_default();
         let url = format!("http://{address}/readyz");
         let is_ready = async || reqwest::get(&url).await.is_ok_and(|answer| answer.status().is_success()).then_some(());
         wait_for("the server to be ready", PATIENCE, is_ready).await.expect("ready");
