@@ -2,6 +2,7 @@
 
 mod beneath;
 mod captured;
+mod concurrent;
 mod model;
 mod races;
 mod servers;
