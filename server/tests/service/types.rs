@@ -109,12 +109,12 @@ async fn typ_not_a_number_is_refused_where_it_is_written() {
 #[tokio::test]
 async fn typ_not_a_number_of_the_server_is_a_text_on_devices() {
     let theatre = Theatre::open_with(POSTGRES, TABLES, |_| {}).await;
-    let sql = format!(
-        "INSERT INTO everything (id, audience_key, single, double) VALUES ('{}', 'project:p', 'NaN', 'NaN')",
-        id_of(0)
-    );
-    theatre.execute(&sql).await;
-    let app = theatre.app("alice", EVERYTHING).await;
+    let author = theatre.app("alice", EVERYTHING).await;
+    let insert = "INSERT INTO everything (id, audience_key) VALUES (?, 'project:p')";
+    author.run(insert, &[id_of(0).into()]).await.expect("runs");
+    author.sync().await;
+    theatre.execute("UPDATE everything SET single = 'NaN', double = 'NaN'").await;
+    let app = theatre.app("bob", EVERYTHING).await;
     app.sync().await;
     let nan = columns([("single", "NaN".into()), ("double", "NaN".into())]);
     assert_eq!(app.rows("SELECT single, double FROM everything").await, [nan]);
