@@ -1,6 +1,7 @@
 //! Arguments and environment, as settings.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use synchrotron_nats::subjects::SubjectPrefix;
@@ -59,6 +60,12 @@ pub(crate) struct Args {
     /// How many devices may take a snapshot at once; each holds a connection to Postgres meanwhile.
     #[arg(long, env = "SYNCHROTRON_SNAPSHOTS")]
     snapshots: Option<u32>,
+    /// How many days records stay in the log; 0 keeps them for ever. A device that was away for longer takes a snapshot.
+    #[arg(long, env = "SYNCHROTRON_RETENTION_DAYS")]
+    retention_days: Option<u32>,
+    /// How often to look for records that are older, in seconds.
+    #[arg(long, env = "SYNCHROTRON_COMPACTION_SECONDS")]
+    compaction_seconds: Option<u32>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -83,6 +90,12 @@ impl Args {
         core.max_upload_bytes = self.max_upload_bytes.unwrap_or(core.max_upload_bytes);
         core.pool_connections_max = self.pool_connections.unwrap_or(core.pool_connections_max);
         core.snapshots.open_max = self.snapshots.unwrap_or(core.snapshots.open_max);
+        if let Some(days) = self.retention_days {
+            core.compaction.keep_for_days(days);
+        }
+        if let Some(seconds) = self.compaction_seconds {
+            core.compaction.every = Duration::from_secs(seconds.into());
+        }
         let nats = match &self.nats_url {
             Some(url) => {
                 let mut nats = NatsApiSettings::new(url)?.with_prefix(self.nats_prefix);
@@ -127,11 +140,16 @@ mod tests {
             "--head-gate=touched",
             "--max-upload-bytes=5000000",
             "--snapshots=3",
+            "--retention-days=30",
+            "--compaction-seconds=60",
         ];
         let settings = Args::try_parse_from(args).expect("parses").into_settings().expect("sound");
         settings.core.validate().expect("valid");
         assert_eq!(settings.core.tables.len(), 2);
         assert_eq!((settings.core.head_gate, settings.core.snapshots.open_max), (HeadGate::Touched, 3));
+        let compaction = settings.core.compaction;
+        assert_eq!(compaction.retention(), Some(Duration::from_secs(30 * 24 * 60 * 60)));
+        assert_eq!(compaction.every, Duration::from_secs(60));
         let nats = settings.nats.expect("asked for");
         assert_eq!((nats.servers.addresses().len(), nats.upload_bytes_max), (2, 5_000_000));
     }

@@ -7,6 +7,8 @@
 pub mod api;
 pub mod auth;
 mod clock;
+pub mod compaction;
+pub mod epoch;
 mod fetch;
 mod ingest;
 mod materialize;

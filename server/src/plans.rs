@@ -8,7 +8,7 @@ use synchrotron_core::model::TableName;
 
 use crate::service::Service;
 use crate::settings::Settings;
-use crate::{fetch, ingest, materialize, outbox, pg, snapshot};
+use crate::{compaction, fetch, ingest, materialize, outbox, pg, snapshot};
 
 /// 20,000 records in 50 audiences, each row with ten effects.
 const FILL: &str = "
@@ -25,12 +25,34 @@ const FILL: &str = "
     FROM synchrotron.action_records r;
     INSERT INTO synchrotron.action_audiences SELECT 'project:p' || 1 + clock % 50, server_ingest_id, id, client_id
     FROM synchrotron.action_records;
+    INSERT INTO synchrotron.compacted_records SELECT gen_random_uuid(), -n, 'u', '\\x00', n FROM generate_series(1, 20000) n;
+    INSERT INTO synchrotron.row_images SELECT 'seats', 'r' || n, n, gen_random_uuid(), gen_random_uuid(),
+        CASE WHEN n % 2 = 0 THEN 'project:p1' END, CASE WHEN n % 2 = 0 THEN '\\x80'::bytea END
+    FROM generate_series(1, 20000) n;
+    INSERT INTO synchrotron.outbox (audience_key, prev, through) SELECT 'a', n, n FROM generate_series(1, 20000) n;
+    INSERT INTO synchrotron.clients SELECT gen_random_uuid(), 'u' FROM generate_series(1, 20000) n;
+    INSERT INTO synchrotron.upload_outcomes SELECT gen_random_uuid(), gen_random_uuid(), 'u', '', ''
+    FROM generate_series(1, 20000) n;
     ANALYZE";
 
-const LOG: [&str; 4] = ["action_records", "action_modified_rows", "action_audiences", "upload_outcomes"];
+const LOG: [&str; 8] = [
+    "action_records",
+    "action_modified_rows",
+    "action_audiences",
+    "upload_outcomes",
+    "compacted_records",
+    "row_images",
+    "outbox",
+    "clients",
+];
 const AUDIENCES: &str = "ARRAY['project:p1', 'project:p2', 'project:p3', 'project:p4', 'project:p5']";
 const CURSORS: &str = "ARRAY[19000, 19500, 0, 0, 19999]::bigint[]";
 const IDS: &str = "ARRAY['00000000-0000-0000-0000-000000000007', '00000000-0000-0000-0000-000000000008']::uuid[]";
+const SEATS: &str = "ARRAY['seats', 'seats', 'seats', 'seats', 'seats'], ARRAY['r1', 'r2', 'r3', 'r4', 'r5']";
+/// Five positions, and their devices alone.
+const FIVE: &str = "ARRAY[1, 2, 3, 4, 5], array_fill('00000000-0000-0000-0000-000000000007'::uuid, ARRAY[5]), \
+    array_fill('00000000-0000-0000-0000-000000000007'::uuid, ARRAY[5])";
+const UUIDS: &str = "array_fill('00000000-0000-0000-0000-000000000007'::uuid, ARRAY[5])";
 const ZERO: &str = "'00000000-0000-0000-0000-000000000000'";
 
 /// Each statement with arguments, and whether it runs as the user too.
@@ -41,18 +63,39 @@ fn statements() -> Vec<(&'static str, String, bool)> {
         (pg::ROWS, format!("{IDS}, {AUDIENCES}"), true),
         (ingest::GATE, format!("{AUDIENCES}, {CURSORS}, {ZERO}"), false),
         (ingest::KNOWN, IDS.to_owned(), false),
+        (ingest::AGE, format!("{AUDIENCES}, {FIVE}, {SEATS}, {FIVE}, {IDS}, 5"), false),
         (materialize::NEWEST, "ARRAY['seats', 'seats'], ARRAY['r1', 'r2']".to_owned(), false),
         (materialize::START, format!("'seats', 'r1', 15000, {ZERO}, {ZERO}, true, 30000, 30000"), false),
         (materialize::EFFECTS, format!("'seats', 'r1', 100, {ZERO}, {ZERO}, 30000, 30000"), false),
         (materialize::LAST_AUDIENCE, "'seats', 'r1', 30000".to_owned(), false),
         (outbox::SLICE, "'project:p1', 100, 200".to_owned(), false),
+        (materialize::IMAGE, format!("'seats', 'r1', 15000, {ZERO}, {ZERO}"), false),
         (snapshot::OWN, format!("{IDS}, 'u1'"), false),
+        (compaction::OLDEST, "5000, 100, 1000".to_owned(), false),
+        (compaction::UNITS, IDS.to_owned(), false),
+        (compaction::PLACES, "ARRAY[7, 8, 19000]".to_owned(), false),
+        (compaction::AMENDED, format!("{IDS}, ARRAY[7, 8]"), false),
+        (compaction::FLOORS, AUDIENCES.to_owned(), false),
+        (compaction::RAISE, format!("{AUDIENCES}, {CURSORS}, {UUIDS}, {CURSORS}, {FIVE}"), false),
+        (compaction::CUTS, IDS.to_owned(), false),
+        (compaction::IMAGES, SEATS.to_owned(), false),
+        (compaction::EFFECTS, format!("{SEATS}, {FIVE}, {FIVE}"), false),
+        (compaction::FORGET, SEATS.to_owned(), false),
+        (compaction::REMEMBER, IDS.to_owned(), false),
+        (compaction::DELETE_ROWS, IDS.to_owned(), false),
+        (compaction::DELETE, IDS.to_owned(), false),
+        (compaction::OUTCOMES, "100, 5000".to_owned(), false),
+        (compaction::SLICES, "100, 5000".to_owned(), false),
+        (compaction::CLIENTS, "100, 5000".to_owned(), false),
+        (compaction::IDS, "100, 5000".to_owned(), false),
+        (compaction::ABSENT, String::new(), false),
     ]
 }
 
 async fn explain(conn: &mut PgConnection, sql: &str, arguments: &str) -> String {
     conn.execute(AssertSqlSafe(format!("PREPARE explained AS {sql}"))).await.expect("prepares");
-    let explain = AssertSqlSafe(format!("EXPLAIN EXECUTE explained ({arguments})"));
+    let arguments = if arguments.is_empty() { String::new() } else { format!("({arguments})") };
+    let explain = AssertSqlSafe(format!("EXPLAIN EXECUTE explained {arguments}"));
     let lines = sqlx_core::query_scalar::query_scalar::<Postgres, String>(explain).fetch_all(&mut *conn).await;
     conn.execute("DEALLOCATE explained").await.expect("forgets");
     lines.expect("explains").join("\n")

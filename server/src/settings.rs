@@ -2,12 +2,14 @@
 //!
 //! Place in the journey: read once, at start. Where it comes from (arguments, environment) is `main`'s business.
 
+mod compaction;
 mod snapshots;
 
 use std::fmt;
 
 use synchrotron_core::model::TableName;
 
+pub use compaction::CompactionSettings;
 pub use snapshots::SnapshotSettings;
 
 use crate::auth::TokenVerifier;
@@ -37,6 +39,8 @@ pub struct Settings {
     pub pool_connections_max: u32,
     /// What snapshots and digests may cost.
     pub snapshots: SnapshotSettings,
+    /// How long what is over is kept.
+    pub compaction: CompactionSettings,
 }
 
 /// Of which audiences an uploading device must have seen all that other devices did.
@@ -155,6 +159,7 @@ impl Settings {
             head_gate: HeadGate::default(),
             pool_connections_max: 10,
             snapshots: SnapshotSettings::default(),
+            compaction: CompactionSettings::default(),
         }
     }
 
@@ -199,7 +204,8 @@ impl Settings {
         at_least("max_upload_bytes", self.max_upload_bytes as u64, self.max_record_bytes as u64)?;
         at_least("page_bytes_max", self.page_bytes_max as u64, 1)?;
         at_least("pool_connections_max", self.pool_connections_max.into(), 1)?;
-        self.snapshots.validate()
+        self.snapshots.validate()?;
+        self.compaction.validate()
     }
 }
 

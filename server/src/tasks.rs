@@ -1,4 +1,4 @@
-//! A whole server in this process: the service, HTTP, and NATS if there is one.
+//! A whole server in this process: the service, HTTP, NATS if there is one, and compaction.
 //!
 //! Place in the journey: around it. The binary runs one of these; tests and demos run one on a free port.
 //!
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::StartError;
 use crate::api::http::{self, HttpLimits};
 use crate::api::nats::{self, NatsApiSettings};
+use crate::compaction;
 use crate::service::Service;
 use crate::settings::Settings;
 
@@ -61,6 +62,8 @@ pub enum ServerTask {
     Http,
     /// Serves NATS.
     Nats,
+    /// Deletes what is old.
+    Compaction,
 }
 
 /// Starts servers.
@@ -96,6 +99,11 @@ impl Server {
                 ServerTask::Nats
             });
         }
+        let compacting = compaction::run(service.clone(), stop.clone());
+        tasks.spawn(async move {
+            compacting.await;
+            ServerTask::Compaction
+        });
         tracing::info!(%http_addr, "serves");
         Ok(RunningServer { http_addr, service, stop, tasks })
     }

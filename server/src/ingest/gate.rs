@@ -89,8 +89,9 @@ pub(super) async fn check_heads(
     Err(Outcome::BehindHead { heads }.into())
 }
 
-/// Which of these audiences have a record of another device above the cursor.
+/// Which of these audiences have, or had, a record of another device above the cursor.
 pub(crate) const GATE: &str = "/* gate.check */ SELECT v.audience_key \
     FROM unnest($1::text[], $2::bigint[]) AS v(audience_key, cursor) \
-    WHERE EXISTS (SELECT FROM synchrotron.action_audiences a WHERE a.audience_key = v.audience_key \
+    JOIN synchrotron.audience_heads h ON h.audience_key = v.audience_key \
+    WHERE v.cursor < synchrotron.retained_for(h, $3) OR EXISTS (SELECT FROM synchrotron.action_audiences a WHERE a.audience_key = v.audience_key \
                   AND a.server_ingest_id > v.cursor AND a.client_id <> $3)";

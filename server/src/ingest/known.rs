@@ -31,12 +31,20 @@ pub(crate) async fn bind_client(
     user_id: &UserId,
 ) -> Result<String, sqlx_core::Error> {
     loop {
-        let bound =
-            query("/* client.lock */ SELECT user_id FROM synchrotron.clients WHERE client_id = $1 FOR NO KEY UPDATE")
-                .bind(*client_id.as_uuid())
-                .fetch_optional(&mut *conn)
-                .await?;
+        let bound = query(
+            "/* client.lock */ SELECT user_id, used_at < now() - interval '1 day' FROM synchrotron.clients \
+             WHERE client_id = $1 FOR NO KEY UPDATE",
+        )
+        .bind(*client_id.as_uuid())
+        .fetch_optional(&mut *conn)
+        .await?;
         if let Some(row) = bound {
+            if row.try_get(1)? {
+                query("/* client.used */ UPDATE synchrotron.clients SET used_at = now() WHERE client_id = $1")
+                    .bind(*client_id.as_uuid())
+                    .execute(conn)
+                    .await?;
+            }
             return row.try_get(0);
         }
         query("/* client.bind */ INSERT INTO synchrotron.clients (client_id, user_id) VALUES ($1, $2) ON CONFLICT DO NOTHING")
@@ -90,7 +98,7 @@ pub(super) async fn store_outcome(
     .map(drop)
 }
 
-/// The numbers of those records that are in the log already, with the same content.
+/// The numbers of those records that are, or were, in the log already, with the same content.
 pub(super) async fn known_records(
     conn: &mut PgConnection,
     records: &[Measured<'_>],
@@ -163,6 +171,6 @@ fn amends(record: &Measured<'_>) -> Option<ReplayKey> {
     }
 }
 
-/// Which of these ids are in the log.
-pub(crate) const KNOWN: &str =
-    "/* ingest.known */ SELECT id, server_ingest_id, content_hash FROM synchrotron.action_records WHERE id = ANY($1)";
+/// Which of these ids are in the log, or were.
+pub(crate) const KNOWN: &str = "/* ingest.known */ SELECT id, server_ingest_id, content_hash FROM synchrotron.action_records WHERE id = ANY($1) \
+     UNION ALL SELECT id, server_ingest_id, content_hash FROM synchrotron.compacted_records WHERE id = ANY($1)";

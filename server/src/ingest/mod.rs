@@ -1,7 +1,7 @@
 //! Batch + principal → log rows, canonical rows and outbox rows, in one transaction; or an outcome that says why not.
 //!
 //! Place in the journey: between `upload` and `publish`, for every transport. The hops, in order: bind the device,
-//! epoch, earlier answer ([`known`]), [`validate`], lock and [`gate`], [`append`],
+//! epoch, earlier answer ([`known`]), [`validate`], lock, [`age`] and [`gate`], [`append`],
 //! [`materialize`](crate::materialize), answer, commit.
 //!
 //! # Invariants
@@ -10,6 +10,7 @@
 //! - Nothing that a payload says about users is believed.
 //! - Trouble of the server is never a rejection: rejected work is set aside by the device, retried work is not.
 
+mod age;
 mod append;
 mod gate;
 mod known;
@@ -21,6 +22,8 @@ use sqlx_postgres::{PgConnection, PgPool};
 use synchrotron_core::model::{ActionId, AudienceKey, ServerIngestId, UserId};
 use synchrotron_core::wire::{Fault, FaultCode, Outcome, RejectionKind, UploadBatch};
 
+#[cfg(test)]
+pub(crate) use age::AGE;
 #[cfg(test)]
 pub(crate) use gate::GATE;
 pub(crate) use gate::audiences_of;
@@ -143,6 +146,7 @@ impl Ingest<'_> {
         let visible = audiences_of(tx, user_id).await?;
         let touched: BTreeSet<&AudienceKey> = new.iter().flat_map(|record| record.audiences()).collect();
         let heads = gate::lock_heads(tx, self.settings.head_gate, &touched, &visible).await?;
+        age::check_age(tx, &new).await?;
         gate::check_heads(tx, batch, &heads, &visible).await?;
         let founded = founded_audiences(&new, &visible, &heads)?;
         known::check_amended(tx, &new, user_id, &visible).await?;

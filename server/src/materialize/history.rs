@@ -8,7 +8,7 @@ use synchrotron_core::model::{ActionId, Hlc, ReplayKey, RowKey, ServerIngestId};
 use uuid::Uuid;
 
 use super::Materializer;
-use super::fold::{Logged, begins_whole};
+use super::fold::{Folded, Logged, begins_whole};
 use crate::pg::{Acting, patch_of, position_of, query};
 
 /// Each row's newest position in the log; rows without effects are absent.
@@ -31,13 +31,24 @@ pub(crate) async fn newest_positions(
 pub(super) struct History {
     /// Effects, ordered by position.
     pub(super) logged: Vec<Logged>,
-    /// Whether these are all there are.
-    pub(super) from_beginning: bool,
+    /// What they are folded onto.
+    pub(super) start: Start,
+}
+
+/// Where a history starts.
+#[derive(Debug)]
+pub(super) enum Start {
+    /// With an effect that says what the whole row is.
+    Whole,
+    /// At an image of the row.
+    Image(Option<Folded>),
+    /// Before all effects there are.
+    Beginning,
 }
 
 impl Materializer<'_> {
-    /// The row's effects from the newest whole-row effect on that is at or beneath `position`, with and without the
-    /// effects of `judged`.
+    /// The row's effects from the newest image or whole-row effect on that is at or beneath `position`, with and without
+    /// the effects of `judged`.
     pub(super) async fn history_around(
         &mut self,
         key: &RowKey,
@@ -46,17 +57,22 @@ impl Materializer<'_> {
         number: i64,
     ) -> Result<History, sqlx_core::Error> {
         self.actor.act_as(Acting::Server).await?;
+        let image = self.image_beneath(key, position).await?;
         let mut bound = position;
         let mut inclusive = true;
         loop {
-            let Some(start) = self.whole_row_at_or_beneath(key, bound, inclusive, number).await? else {
-                return Ok(History { logged: self.effects_from(key, None, number).await?, from_beginning: true });
+            let start = self.whole_row_at_or_beneath(key, bound, inclusive, number).await?;
+            let start = start.filter(|start| image.as_ref().is_none_or(|image| image.position < *start));
+            let Some(start) = start else {
+                let mut logged = self.effects_from(key, image.as_ref().map(|image| image.position), number).await?;
+                logged.retain(|logged| image.as_ref().is_none_or(|image| image.position < logged.position));
+                return Ok(History { logged, start: image.map_or(Start::Beginning, |image| Start::Image(image.row)) });
             };
             let logged = self.effects_from(key, Some(start), number).await?;
             let others: Vec<Logged> = logged.iter().filter(|logged| logged.record != judged).cloned().collect();
             let starts_there = others.first().is_some_and(|first| first.position == start);
             if starts_there && begins_whole(&others) && begins_whole(&logged) {
-                return Ok(History { logged, from_beginning: false });
+                return Ok(History { logged, start: Start::Whole });
             }
             (bound, inclusive) = (start, false);
         }
@@ -126,7 +142,8 @@ impl Materializer<'_> {
     }
 }
 
-fn logged_of(row: &PgRow) -> Result<Logged, sqlx_core::Error> {
+/// One effect from the columns of the table.
+pub(crate) fn logged_of(row: &PgRow) -> Result<Logged, sqlx_core::Error> {
     Ok(Logged {
         record: ActionId::from_uuid(row.try_get("action_id")?),
         position: position_of(row)?,

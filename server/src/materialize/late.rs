@@ -10,7 +10,7 @@ use synchrotron_core::wire::RejectionKind;
 use super::apply::{hidden, must_be};
 use super::catalogue::{Column, Table};
 use super::fold::{Folded, Logged, ever_whole, fold_row};
-use super::history::History;
+use super::history::{History, Start};
 use super::statements::{assignments, audience_of, delete, insert, update};
 use super::{MaterializeError, Materializer, Numbered};
 use crate::pg::Acting;
@@ -138,10 +138,13 @@ fn fold_both(
     patch: &Patch,
 ) -> Result<Change, MaterializeError> {
     // A row whose history never says what the whole of it is was there before; then only what the log names is known.
-    let older_than_log = history.from_beginning && !ever_whole(&history.logged);
-    let base = present
-        .filter(|_| older_than_log)
-        .map(|audience| Folded { audience_key: audience.clone(), columns: Columns::new() });
+    let base = match &history.start {
+        Start::Image(row) => row.clone(),
+        Start::Beginning if !ever_whole(&history.logged) => {
+            present.map(|audience| Folded { audience_key: audience.clone(), columns: Columns::new() })
+        }
+        Start::Beginning | Start::Whole => None,
+    };
     let others: Vec<Logged> = history.logged.iter().filter(|l| l.record != record.upload.id).cloned().collect();
     let before = fold_row(base.clone(), &others);
     let after = fold_row(base, &history.logged);

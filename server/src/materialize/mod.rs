@@ -17,6 +17,7 @@ mod catalogue;
 mod fold;
 mod forms;
 mod history;
+mod images;
 mod late;
 mod statements;
 mod values;
@@ -29,10 +30,14 @@ use synchrotron_core::wire::{RejectionKind, UploadRecord};
 #[cfg(test)]
 pub(crate) use catalogue::is_audience_indexed;
 pub(crate) use catalogue::{Catalogue, IdType, Table};
+pub(crate) use fold::{Folded, Logged, ever_whole, fold_row};
 pub(crate) use forms::FORMS;
-pub(crate) use history::newest_positions;
 #[cfg(test)]
 pub(crate) use history::{EFFECTS, LAST_AUDIENCE, NEWEST, START};
+pub(crate) use history::{logged_of, newest_positions};
+#[cfg(test)]
+pub(crate) use images::IMAGE;
+pub(crate) use images::Image;
 pub(crate) use values::{KindMismatch, takes};
 
 use crate::pg::{Acting, Actor, Complaint, classify, query};

@@ -8,10 +8,12 @@ use sqlx_postgres::PgPool;
 
 use crate::StartError;
 
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (1, "log", include_str!("../../migrations/0001_log.sql")),
     (2, "access", include_str!("../../migrations/0002_access.sql")),
     (3, "floors", include_str!("../../migrations/0003_floors.sql")),
+    (4, "images", include_str!("../../migrations/0004_images.sql")),
+    (5, "compaction", include_str!("../../migrations/0005_compaction.sql")),
 ];
 
 /// Applies what is missing. The schema itself may be there already: the app's view lives in it.

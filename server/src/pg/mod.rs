@@ -12,9 +12,11 @@ mod migrate;
 pub(crate) use acting::{Acting, Actor};
 pub(crate) use connect::{connect, connect_later};
 pub(crate) use error::{Complaint, classify};
+pub(crate) use log::{
+    Positions, StoredFormError, decode_columns, encode_columns, encode_slices, patch_of, position_of, read_log,
+};
 #[cfg(test)]
 pub(crate) use log::{RECORDS, ROWS};
-pub(crate) use log::{StoredFormError, encode_columns, encode_slices, patch_of, position_of, read_log};
 
 use sqlx_postgres::{PgArguments, Postgres};
 
