@@ -32,6 +32,10 @@ pub(crate) async fn fetch(
     let epoch = read::admit(&mut tx, user_id, request.client_id, request.epoch).await?;
     let heads = audience_heads(&mut tx, user_id, request.client_id).await?;
     check_retained(&heads, &request.cursors)?;
+    if heads.iter().any(|head| request.cursors.get(&head.audience_key).is_some_and(|cursor| *cursor > head.head)) {
+        let client = request.client_id;
+        tracing::warn!(%client, "a device knows of records that are not here: was a backup restored without a new epoch?");
+    }
     let mut actor = Actor::introduce(&mut tx, user_id, &settings.app_role).await?;
     actor.act_as(Acting::User).await?;
     let page = choose(actor.conn, &heads, &request.cursors, settings.page_bytes_max).await?;

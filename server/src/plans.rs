@@ -79,6 +79,7 @@ fn statements() -> Vec<(&'static str, String, bool)> {
         (compaction::RAISE, format!("{AUDIENCES}, {CURSORS}, {UUIDS}, {CURSORS}, {FIVE}"), false),
         (compaction::CUTS, IDS.to_owned(), false),
         (compaction::IMAGES, SEATS.to_owned(), false),
+        (compaction::WHOLE, SEATS.to_owned(), false),
         (compaction::EFFECTS, format!("{SEATS}, {FIVE}, {FIVE}"), false),
         (compaction::FORGET, SEATS.to_owned(), false),
         (compaction::REMEMBER, IDS.to_owned(), false),

@@ -43,10 +43,11 @@ pub(super) async fn settle(
     let present = present_rows(conn, catalogue, &cuts).await?;
     let staying: Vec<&Cut> = cuts.iter().filter(|cut| cut.stays).collect();
     let mut logged = read_effects(conn, &staying).await?;
+    let older = older_rows(conn, &staying, &present, &logged).await?;
     let mut images: Vec<(&RowKey, Image)> = Vec::new();
     for cut in &cuts {
         if cut.stays {
-            let row = fold(cut, logged.remove(&cut.key).unwrap_or_default(), present.contains(&cut.key));
+            let row = fold(cut, logged.remove(&cut.key).unwrap_or_default(), older.contains(&cut.key));
             images.push((&cut.key, Image { position: cut.position, row }));
         } else if !present.contains(&cut.key) {
             let before = cut.image.as_ref().map_or(cut.position, |image| image.position);
@@ -58,17 +59,42 @@ pub(super) async fn settle(
     Ok(images.len() as u64)
 }
 
-/// The row after everything at or beneath the position.
-fn fold(cut: &Cut, logged: Vec<Logged>, present: bool) -> Option<Folded> {
+/// The row after everything at or beneath the position. Of a row that is older than its history, only what its effects
+/// name is known.
+fn fold(cut: &Cut, logged: Vec<Logged>, older: bool) -> Option<Folded> {
     let base = match &cut.image {
         Some(image) => image.row.clone(),
-        // A row that is older than the log: only what its effects name is known.
-        None if present && !ever_whole(&logged) => logged
+        None => logged
             .first()
+            .filter(|_| older)
             .map(|first| Folded { audience_key: first.patch.audience_key.clone(), columns: Columns::new() }),
-        None => None,
     };
     fold_row(base, &logged).row
+}
+
+/// Which of the rows were there before their history began: they are there, and nothing in it says what they are.
+async fn older_rows(
+    conn: &mut PgConnection,
+    cuts: &[&Cut],
+    present: &BTreeSet<RowKey>,
+    logged: &BTreeMap<RowKey, Vec<Logged>>,
+) -> Result<BTreeSet<RowKey>, sqlx_core::Error> {
+    let begins_whole = |key: &RowKey| logged.get(key).is_some_and(|logged| ever_whole(logged));
+    let maybe: Vec<&RowKey> = cuts
+        .iter()
+        .filter(|cut| cut.image.is_none() && present.contains(&cut.key) && !begins_whole(&cut.key))
+        .map(|cut| &cut.key)
+        .collect();
+    if maybe.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let (tables, rows) = keys_of(maybe.iter().copied());
+    let found = query(WHOLE).bind(tables).bind(rows).fetch_all(conn).await?;
+    let mut older: BTreeSet<RowKey> = maybe.iter().map(|key| (*key).clone()).collect();
+    for row in &found {
+        older.remove(maybe[place_of(row)?]);
+    }
+    Ok(older)
 }
 
 async fn read_cuts(conn: &mut PgConnection, records: &[Uuid]) -> Result<Vec<Cut>, sqlx_core::Error> {
@@ -198,6 +224,12 @@ pub(crate) const CUTS: &str = "/* compaction.cuts */ WITH gone AS MATERIALIZED (
     SELECT cut.*, coalesce((SELECT true FROM synchrotron.action_modified_rows o \
         WHERE o.table_name = cut.table_name AND o.row_id = cut.row_id \
         AND o.action_id NOT IN (SELECT id FROM gone) LIMIT 1), false) AS stays FROM cut";
+
+/// Which of some rows have an effect that says what the whole row is.
+pub(crate) const WHOLE: &str = "/* compaction.whole */ SELECT w.place \
+    FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(table_name, row_id, place) \
+    WHERE (SELECT true FROM synchrotron.action_modified_rows m WHERE m.table_name = w.table_name \
+        AND m.row_id = w.row_id AND m.operation IN ('INSERT', 'DELETE') LIMIT 1)";
 
 /// The newest image of each of some rows.
 pub(crate) const IMAGES: &str = "/* compaction.images */ SELECT w.place, i.* \

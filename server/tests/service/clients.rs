@@ -34,7 +34,7 @@ struct InProcess {
 #[async_trait]
 impl Network for InProcess {
     async fn session(&self, request: &SessionRequest) -> Result<Session, NetworkError> {
-        Ok(self.service.session(&self.principal, *request).await?)
+        Ok(self.service.session(&self.principal, request.clone()).await?)
     }
 
     async fn fetch(&self, request: &FetchRequest) -> Result<FetchPage, NetworkError> {
@@ -108,7 +108,7 @@ impl App {
             .database(folder.join(format!("{user}.db")))
             .user(user)
             .schema(SCHEMA)
-            .table(Table::new("seats"))
+            .table(Table::new("seats").given_ids())
             .action::<PutSeat>()
             .action::<Book>()
             .durability(Durability::Normal)

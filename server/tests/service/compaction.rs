@@ -165,7 +165,7 @@ async fn cmp_10_late_06_late_work_folds_above_what_is_gone_and_is_too_old_beneat
     assert_eq!(compact(&theatre).await.images, 1);
     bob.cursors = alice.cursors.clone();
     bob.catch_up().await;
-    assert_eq!(too_old(bob.upload(vec![bob.action(30, vec![seat("B1")])]).await), 31, "another row, the same audience");
+    assert_eq!(too_old(bob.upload(vec![bob.action(29, vec![seat("B1")])]).await), 31, "another row, the same audience");
     assert_eq!(too_old(bob.upload(vec![bob.correction(alice.position(&made), vec![remove("A1")])]).await), 31);
     let late = patch("seats", "A1", "project:p", Effect::Update(columns([("label", "late".into())])));
     bob.sync(vec![bob.action(40, vec![late])]).await;

@@ -142,7 +142,7 @@ async fn u28_without_a_new_epoch_a_device_above_the_head_takes_the_servers_rows(
     let (alice, bob) = (App::open(folder.path(), "alice").await, App::open(folder.path(), "bob").await);
     let backup = before_and_after(&theatre, &alice, &bob).await;
     let (service, _) = restored(&theatre, &backup).await;
-    for app in [&alice, &bob, &alice] {
+    for app in [&bob, &alice, &bob] {
         app.sync(&service).await;
     }
     for app in [&alice, &bob] {
