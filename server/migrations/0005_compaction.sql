@@ -33,7 +33,10 @@ CREATE INDEX compacted_records_age ON synchrotron.compacted_records (compacted_a
 
 -- Above the clocks of all ids that are forgotten: nothing beneath is taken any more, for it may have been before.
 ALTER TABLE synchrotron.server_meta ADD forgotten_clock bigint NOT NULL DEFAULT 0;
-CREATE INDEX row_images_absent ON synchrotron.row_images (position_clock) WHERE columns IS NULL;
+
+-- Left by a compaction: nothing at or beneath it is taken any more.
+ALTER TABLE synchrotron.row_images ADD final boolean NOT NULL DEFAULT false;
+CREATE INDEX row_images_absent ON synchrotron.row_images (position_clock) WHERE columns IS NULL AND final;
 
 -- A record goes together with the corrections that amend it.
 CREATE INDEX action_records_amendments ON synchrotron.action_records (amends, server_ingest_id) WHERE amends IS NOT NULL;

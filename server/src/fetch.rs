@@ -36,7 +36,7 @@ pub(crate) async fn fetch(
         let client = request.client_id;
         tracing::warn!(%client, "a device knows of records that are not here: was a backup restored without a new epoch?");
     }
-    let mut actor = Actor::introduce(&mut tx, user_id, &settings.app_role).await?;
+    let mut actor = Actor::introduce(&mut tx, user_id, &settings.app_role);
     actor.act_as(Acting::User).await?;
     let page = choose(actor.conn, &heads, &request.cursors, settings.page_bytes_max).await?;
     let audiences: Vec<String> = heads.iter().map(|head| head.audience_key.to_string()).collect();

@@ -23,11 +23,13 @@ const FILL: &str = "
         'project:p' || 1 + r.clock % 50, CASE WHEN r.clock < 2000 THEN 'INSERT' ELSE 'UPDATE' END, '\\x80',
         r.server_ingest_id, r.position_clock, r.position_client_id, r.position_action_id
     FROM synchrotron.action_records r;
+    INSERT INTO synchrotron.row_images SELECT m.table_name, m.row_id, m.position_clock, m.position_client_id,
+        m.position_action_id, m.audience_key, '\\x80' FROM synchrotron.action_modified_rows m;
     INSERT INTO synchrotron.action_audiences SELECT 'project:p' || 1 + clock % 50, server_ingest_id, id, client_id
     FROM synchrotron.action_records;
     INSERT INTO synchrotron.compacted_records SELECT gen_random_uuid(), -n, 'u', '\\x00', n FROM generate_series(1, 20000) n;
-    INSERT INTO synchrotron.row_images SELECT 'seats', 'r' || n, n, gen_random_uuid(), gen_random_uuid(),
-        CASE WHEN n % 2 = 0 THEN 'project:p1' END, CASE WHEN n % 2 = 0 THEN '\\x80'::bytea END
+    INSERT INTO synchrotron.row_images SELECT 'seats', 'gone' || n, n, gen_random_uuid(), gen_random_uuid(),
+        NULL, NULL, true
     FROM generate_series(1, 20000) n;
     INSERT INTO synchrotron.outbox (audience_key, prev, through) SELECT 'a', n, n FROM generate_series(1, 20000) n;
     INSERT INTO synchrotron.clients SELECT gen_random_uuid(), 'u' FROM generate_series(1, 20000) n;
@@ -52,7 +54,7 @@ const SEATS: &str = "ARRAY['seats', 'seats', 'seats', 'seats', 'seats'], ARRAY['
 /// Five positions, and their devices alone.
 const FIVE: &str = "ARRAY[1, 2, 3, 4, 5], array_fill('00000000-0000-0000-0000-000000000007'::uuid, ARRAY[5]), \
     array_fill('00000000-0000-0000-0000-000000000007'::uuid, ARRAY[5])";
-const UUIDS: &str = "array_fill('00000000-0000-0000-0000-000000000007'::uuid, ARRAY[5])";
+const CLIENTS: &str = "array_fill('00000000-0000-0000-0000-000000000007'::uuid, ARRAY[5])";
 const ZERO: &str = "'00000000-0000-0000-0000-000000000000'";
 
 /// Each statement with arguments, and whether it runs as the user too.
@@ -61,27 +63,38 @@ fn statements() -> Vec<(&'static str, String, bool)> {
         (fetch::PAGE, format!("{AUDIENCES}, {CURSORS}, 1001"), true),
         (pg::RECORDS, "ARRAY[7, 8, 19000]".to_owned(), true),
         (pg::ROWS, format!("{IDS}, {AUDIENCES}"), true),
-        (ingest::GATE, format!("{AUDIENCES}, {CURSORS}, {ZERO}"), false),
+        (ingest::GATE, format!("{AUDIENCES}, {CURSORS}, {CLIENTS}"), false),
+        (ingest::ANSWERED, format!("{IDS}, {IDS}"), false),
         (ingest::KNOWN, IDS.to_owned(), false),
-        (ingest::AGE, format!("{AUDIENCES}, {FIVE}, {SEATS}, {FIVE}, {IDS}, 5"), false),
+        (
+            ingest::AGE,
+            format!(
+                "{CURSORS}, {AUDIENCES}, {FIVE}, {CURSORS}, {SEATS}, {FIVE}, ARRAY[1, 2], {IDS}, ARRAY[1], ARRAY[5]"
+            ),
+            false,
+        ),
         (materialize::NEWEST, "ARRAY['seats', 'seats'], ARRAY['r1', 'r2']".to_owned(), false),
-        (materialize::START, format!("'seats', 'r1', 15000, {ZERO}, {ZERO}, true, 30000, 30000"), false),
-        (materialize::EFFECTS, format!("'seats', 'r1', 100, {ZERO}, {ZERO}, 30000, 30000"), false),
+        (
+            materialize::START,
+            format!("'seats', 'r1', 15000, {ZERO}, {ZERO}, true, 0, {ZERO}, {ZERO}, 30000, 30000"),
+            false,
+        ),
+        (materialize::EFFECTS, format!("'seats', 'r1', 100, {ZERO}, {ZERO}, true, 30000, 30000"), false),
+        (materialize::BENEATH, format!("'seats', 'r1', 15000, {ZERO}, {ZERO}"), false),
+        (materialize::FORGET, format!("'seats', 'r1', 15000, {ZERO}, {ZERO}"), false),
         (materialize::LAST_AUDIENCE, "'seats', 'r1', 30000".to_owned(), false),
         (outbox::SLICE, "'project:p1', 100, 200".to_owned(), false),
-        (materialize::IMAGE, format!("'seats', 'r1', 15000, {ZERO}, {ZERO}"), false),
         (snapshot::OWN, format!("{IDS}, 'u1'"), false),
         (compaction::OLDEST, "5000, 100, 1000".to_owned(), false),
         (compaction::UNITS, IDS.to_owned(), false),
         (compaction::PLACES, "ARRAY[7, 8, 19000]".to_owned(), false),
         (compaction::AMENDED, format!("{IDS}, ARRAY[7, 8]"), false),
         (compaction::FLOORS, AUDIENCES.to_owned(), false),
-        (compaction::RAISE, format!("{AUDIENCES}, {CURSORS}, {UUIDS}, {CURSORS}, {FIVE}"), false),
+        (compaction::RAISE, format!("{AUDIENCES}, {CURSORS}, {CLIENTS}, {CURSORS}, {FIVE}"), false),
         (compaction::CUTS, IDS.to_owned(), false),
-        (compaction::IMAGES, SEATS.to_owned(), false),
-        (compaction::WHOLE, SEATS.to_owned(), false),
+        (compaction::IMAGES, format!("{SEATS}, {FIVE}"), false),
         (compaction::EFFECTS, format!("{SEATS}, {FIVE}, {FIVE}"), false),
-        (compaction::FORGET, SEATS.to_owned(), false),
+        (compaction::FORGET, format!("{SEATS}, {FIVE}"), false),
         (compaction::REMEMBER, IDS.to_owned(), false),
         (compaction::DELETE_ROWS, IDS.to_owned(), false),
         (compaction::DELETE, IDS.to_owned(), false),

@@ -18,7 +18,7 @@ use crate::StartError;
 use crate::auth::Principal;
 use crate::clock::now_ms;
 use crate::fetch;
-use crate::ingest::{Ingest, audiences_of, bind_client, foreign_client, read_epoch};
+use crate::ingest::{Ingest, IngestQueue, audiences_of, bind_client, foreign_client, read_epoch};
 use crate::materialize::Catalogue;
 use crate::read::ReadError;
 use crate::settings::Settings;
@@ -39,6 +39,7 @@ struct Inner {
     pool: PgPool,
     settings: Settings,
     catalogue: Arc<Catalogue>,
+    ingest: IngestQueue,
     snapshots: Arc<Snapshots>,
     committed: watch::Sender<u64>,
 }
@@ -53,7 +54,10 @@ impl Service {
         let pool = pg::connect(settings).await?;
         let catalogue = Arc::new(Catalogue::load(&pool, settings).await?);
         let snapshots = Snapshots::start(settings, Arc::clone(&catalogue))?;
-        let inner = Inner { pool, settings: settings.clone(), catalogue, snapshots, committed: watch::Sender::new(0) };
+        let settings = settings.clone();
+        let ingesting = Ingest { pool: pool.clone(), settings: settings.clone(), catalogue: Arc::clone(&catalogue) };
+        let ingest = IngestQueue::start(ingesting);
+        let inner = Inner { pool, settings, catalogue, ingest, snapshots, committed: watch::Sender::new(0) };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -135,10 +139,9 @@ impl Service {
 
     /// Decides the fate of one batch. Sending it again has no further effect and gives the same answer.
     pub async fn upload(&self, principal: &Principal, batch: UploadBatch) -> Outcome {
-        let Inner { pool, settings, catalogue, committed, .. } = &*self.inner;
-        let outcome = Ingest { pool, settings, catalogue }.upload(&principal.user_id, &batch).await;
+        let outcome = self.inner.ingest.upload(&principal.user_id, batch).await;
         if matches!(outcome, Outcome::Accepted { .. }) {
-            committed.send_modify(|count| *count += 1);
+            self.inner.committed.send_modify(|count| *count += 1);
         }
         outcome
     }

@@ -4,6 +4,7 @@
 
 mod compaction;
 mod snapshots;
+mod uploads;
 
 use std::fmt;
 
@@ -11,6 +12,7 @@ use synchrotron_core::model::TableName;
 
 pub use compaction::CompactionSettings;
 pub use snapshots::SnapshotSettings;
+pub use uploads::UploadSettings;
 
 use crate::auth::TokenVerifier;
 
@@ -37,6 +39,8 @@ pub struct Settings {
     pub head_gate: HeadGate,
     /// The most connections to Postgres, beside those of snapshots and digests.
     pub pool_connections_max: u32,
+    /// How uploads wait, and how they are taken together.
+    pub uploads: UploadSettings,
     /// What snapshots and digests may cost.
     pub snapshots: SnapshotSettings,
     /// How long what is over is kept.
@@ -158,6 +162,7 @@ impl Settings {
             page_bytes_max: 512 << 10,
             head_gate: HeadGate::default(),
             pool_connections_max: 10,
+            uploads: UploadSettings::default(),
             snapshots: SnapshotSettings::default(),
             compaction: CompactionSettings::default(),
         }
@@ -204,6 +209,7 @@ impl Settings {
         at_least("max_upload_bytes", self.max_upload_bytes as u64, self.max_record_bytes as u64)?;
         at_least("page_bytes_max", self.page_bytes_max as u64, 1)?;
         at_least("pool_connections_max", self.pool_connections_max.into(), 1)?;
+        self.uploads.validate()?;
         self.snapshots.validate()?;
         self.compaction.validate()
     }

@@ -73,6 +73,6 @@ pub(crate) const IDS: &str = "/* aging.ids */ WITH gone AS (DELETE FROM synchrot
         WHERE EXISTS (SELECT FROM gone)) \
     SELECT count(*) FROM gone";
 
-/// Images of absent rows where nothing is taken any more.
-pub(crate) const ABSENT: &str = "/* aging.absent */ DELETE FROM synchrotron.row_images WHERE columns IS NULL \
+/// Final images of absent rows where nothing is taken any more.
+pub(crate) const ABSENT: &str = "/* aging.absent */ DELETE FROM synchrotron.row_images WHERE columns IS NULL AND final \
     AND position_clock < (SELECT forgotten_clock FROM synchrotron.server_meta)";

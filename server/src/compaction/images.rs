@@ -1,21 +1,21 @@
 //! What must be left of rows when some of their effects go.
 //!
 //! # Invariants
-//! - A row of which effects stay gets an image at the newest position of those that go. Effects beneath that position that
-//!   stay are in the image too: nothing can come or change there any more.
-//! - A row of which none stays needs no image while it is there: the table has it. One that is gone keeps an image that
-//!   says so, for as long as ids are kept, so that nobody makes it again beneath its end.
-//! - A row has at most one image of ours, the newest.
+//! - A row of which effects stay gets a final image at the newest position of those that go. Effects beneath that position
+//!   that stay are in the image too: nothing can come or change there any more.
+//! - A row of which none stays needs no image while it is there: the table has it. One that is gone keeps a final image
+//!   that says so, for as long as ids are kept, so that nobody makes it again beneath its end.
+//! - Beneath a final image there is no other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx_core::row::Row;
 use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::{PgConnection, PgRow};
-use synchrotron_core::model::{Columns, ReplayKey, RowId, RowKey, TableName};
+use synchrotron_core::model::{ActionId, ClientId, Hlc, ReplayKey, RowId, RowKey, TableName};
 use uuid::Uuid;
 
-use crate::materialize::{Catalogue, Folded, Image, Logged, Table, ever_whole, fold_row, logged_of};
+use crate::materialize::{Catalogue, Image, Logged, Table, fold_row, logged_of};
 use crate::pg::{Positions, StoredFormError, encode_columns, position_of, query};
 
 /// A row that loses effects.
@@ -26,8 +26,22 @@ struct Cut {
     position: ReplayKey,
     /// Whether any stay.
     stays: bool,
-    /// Its newest image so far.
+    /// Where its final image is so far.
+    last: Option<ReplayKey>,
+    /// Its newest image at or beneath the position.
     image: Option<Image>,
+}
+
+impl Cut {
+    /// Whether its final image says all that there is to say.
+    fn is_covered(&self) -> bool {
+        self.last.is_some_and(|last| self.position <= last)
+    }
+
+    /// Through where its images are of no more use.
+    fn through(&self) -> ReplayKey {
+        self.last.map_or(self.position, |last| self.position.max(last))
+    }
 }
 
 /// Writes and drops the images of all rows that these records have effects on; call it before they are deleted. Returns
@@ -38,20 +52,18 @@ pub(super) async fn settle(
     records: &[Uuid],
 ) -> Result<u64, sqlx_core::Error> {
     let mut cuts = read_cuts(conn, records).await?;
-    // What an image covers already needs no other.
-    cuts.retain(|cut| !cut.stays || cut.image.as_ref().is_none_or(|image| image.position < cut.position));
     let present = present_rows(conn, catalogue, &cuts).await?;
+    cuts.retain(|cut| !cut.is_covered() || (!cut.stays && present.contains(&cut.key)));
     let staying: Vec<&Cut> = cuts.iter().filter(|cut| cut.stays).collect();
     let mut logged = read_effects(conn, &staying).await?;
-    let older = older_rows(conn, &staying, &present, &logged).await?;
     let mut images: Vec<(&RowKey, Image)> = Vec::new();
     for cut in &cuts {
         if cut.stays {
-            let row = fold(cut, logged.remove(&cut.key).unwrap_or_default(), older.contains(&cut.key));
-            images.push((&cut.key, Image { position: cut.position, row }));
+            let base = cut.image.as_ref().and_then(|image| image.row.clone());
+            let effects = logged.remove(&cut.key).unwrap_or_default();
+            images.push((&cut.key, Image { position: cut.position, row: fold_row(base, &effects).row }));
         } else if !present.contains(&cut.key) {
-            let before = cut.image.as_ref().map_or(cut.position, |image| image.position);
-            images.push((&cut.key, Image { position: cut.position.max(before), row: None }));
+            images.push((&cut.key, Image { position: cut.position, row: None }));
         }
     }
     forget(conn, &cuts).await?;
@@ -59,53 +71,25 @@ pub(super) async fn settle(
     Ok(images.len() as u64)
 }
 
-/// The row after everything at or beneath the position. Of a row that is older than its history, only what its effects
-/// name is known.
-fn fold(cut: &Cut, logged: Vec<Logged>, older: bool) -> Option<Folded> {
-    let base = match &cut.image {
-        Some(image) => image.row.clone(),
-        None => logged
-            .first()
-            .filter(|_| older)
-            .map(|first| Folded { audience_key: first.patch.audience_key.clone(), columns: Columns::new() }),
-    };
-    fold_row(base, &logged).row
-}
-
-/// Which of the rows were there before their history began: they are there, and nothing in it says what they are.
-async fn older_rows(
-    conn: &mut PgConnection,
-    cuts: &[&Cut],
-    present: &BTreeSet<RowKey>,
-    logged: &BTreeMap<RowKey, Vec<Logged>>,
-) -> Result<BTreeSet<RowKey>, sqlx_core::Error> {
-    let begins_whole = |key: &RowKey| logged.get(key).is_some_and(|logged| ever_whole(logged));
-    let maybe: Vec<&RowKey> = cuts
-        .iter()
-        .filter(|cut| cut.image.is_none() && present.contains(&cut.key) && !begins_whole(&cut.key))
-        .map(|cut| &cut.key)
-        .collect();
-    if maybe.is_empty() {
-        return Ok(BTreeSet::new());
-    }
-    let (tables, rows) = keys_of(maybe.iter().copied());
-    let found = query(WHOLE).bind(tables).bind(rows).fetch_all(conn).await?;
-    let mut older: BTreeSet<RowKey> = maybe.iter().map(|key| (*key).clone()).collect();
-    for row in &found {
-        older.remove(maybe[place_of(row)?]);
-    }
-    Ok(older)
-}
-
 async fn read_cuts(conn: &mut PgConnection, records: &[Uuid]) -> Result<Vec<Cut>, sqlx_core::Error> {
     let found = query(CUTS).bind(records).fetch_all(&mut *conn).await?;
     let mut cuts = Vec::with_capacity(found.len());
     for row in &found {
         let key = row_key(row)?;
-        cuts.push(Cut { key, position: position_of(row)?, stays: row.try_get("stays")?, image: None });
+        let last = match row.try_get::<Option<i64>, _>("final_clock")? {
+            Some(clock) => Some(ReplayKey {
+                clock: Hlc::from_packed(clock),
+                client_id: ClientId::from_uuid(row.try_get("final_client_id")?),
+                action_id: ActionId::from_uuid(row.try_get("final_action_id")?),
+            }),
+            None => None,
+        };
+        cuts.push(Cut { key, position: position_of(row)?, stays: row.try_get("stays")?, last, image: None });
     }
     let (tables, rows) = keys_of(cuts.iter().map(|cut| &cut.key));
-    let images = query(IMAGES).bind(tables).bind(rows).fetch_all(conn).await?;
+    let at = Positions::of(cuts.iter().map(|cut| &cut.position));
+    let images =
+        query(IMAGES).bind(tables).bind(rows).bind(at.clocks).bind(at.clients).bind(at.actions).fetch_all(conn).await?;
     for row in &images {
         cuts[place_of(row)?].image = Some(Image::read(row)?);
     }
@@ -176,7 +160,17 @@ async fn read_effects(
 
 async fn forget(conn: &mut PgConnection, cuts: &[Cut]) -> Result<(), sqlx_core::Error> {
     let (tables, rows) = keys_of(cuts.iter().map(|cut| &cut.key));
-    query(FORGET).bind(tables).bind(rows).execute(conn).await.map(drop)
+    let through: Vec<ReplayKey> = cuts.iter().map(Cut::through).collect();
+    let at = Positions::of(&through);
+    query(FORGET)
+        .bind(tables)
+        .bind(rows)
+        .bind(at.clocks)
+        .bind(at.clients)
+        .bind(at.actions)
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 async fn write(conn: &mut PgConnection, images: &[(&RowKey, Image)]) -> Result<(), sqlx_core::Error> {
@@ -185,8 +179,8 @@ async fn write(conn: &mut PgConnection, images: &[(&RowKey, Image)]) -> Result<(
     let folded = || images.iter().map(|(_, image)| image.row.as_ref());
     query(
         "/* compaction.image */ INSERT INTO synchrotron.row_images (table_name, row_id, position_clock, \
-         position_client_id, position_action_id, audience_key, columns) SELECT * FROM unnest($1::text[], $2::text[], \
-         $3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::bytea[])",
+         position_client_id, position_action_id, audience_key, columns, final) SELECT *, true FROM unnest($1::text[], \
+         $2::text[], $3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::bytea[])",
     )
     .bind(tables)
     .bind(rows)
@@ -215,27 +209,29 @@ fn keys_of<'k>(keys: impl Iterator<Item = &'k RowKey>) -> (Vec<&'k str>, Vec<&'k
     keys.map(|key| (key.table.as_str(), key.row_id.as_str())).unzip()
 }
 
-/// The rows of some records with the newest position there, and whether others have effects on them.
+/// The rows of some records with the newest position there, whether others have effects on them, and where their final
+/// images are.
 pub(crate) const CUTS: &str = "/* compaction.cuts */ WITH gone AS MATERIALIZED (SELECT unnest($1::uuid[]) AS id), \
     cut AS (SELECT DISTINCT ON (m.table_name, m.row_id) m.table_name, m.row_id, m.position_clock, \
             m.position_client_id, m.position_action_id \
         FROM gone JOIN synchrotron.action_modified_rows m ON m.action_id = gone.id \
         ORDER BY m.table_name, m.row_id, m.position_clock DESC, m.position_client_id DESC, m.position_action_id DESC) \
     SELECT cut.*, coalesce((SELECT true FROM synchrotron.action_modified_rows o \
-        WHERE o.table_name = cut.table_name AND o.row_id = cut.row_id \
-        AND o.action_id NOT IN (SELECT id FROM gone) LIMIT 1), false) AS stays FROM cut";
+            WHERE o.table_name = cut.table_name AND o.row_id = cut.row_id \
+            AND o.action_id NOT IN (SELECT id FROM gone) LIMIT 1), false) AS stays, \
+        f.position_clock AS final_clock, f.position_client_id AS final_client_id, \
+        f.position_action_id AS final_action_id \
+    FROM cut LEFT JOIN LATERAL (SELECT i.position_clock, i.position_client_id, i.position_action_id \
+        FROM synchrotron.row_images i WHERE i.table_name = cut.table_name AND i.row_id = cut.row_id AND i.final \
+        ORDER BY i.position_clock DESC, i.position_client_id DESC, i.position_action_id DESC LIMIT 1) f ON true";
 
-/// Which of some rows have an effect that says what the whole row is.
-pub(crate) const WHOLE: &str = "/* compaction.whole */ SELECT w.place \
-    FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(table_name, row_id, place) \
-    WHERE (SELECT true FROM synchrotron.action_modified_rows m WHERE m.table_name = w.table_name \
-        AND m.row_id = w.row_id AND m.operation IN ('INSERT', 'DELETE') LIMIT 1)";
-
-/// The newest image of each of some rows.
+/// The newest image of each of some rows at or beneath a position.
 pub(crate) const IMAGES: &str = "/* compaction.images */ SELECT w.place, i.* \
-    FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(table_name, row_id, place) CROSS JOIN LATERAL \
+    FROM unnest($1::text[], $2::text[], $3::bigint[], $4::uuid[], $5::uuid[]) WITH ORDINALITY \
+    AS w(table_name, row_id, clock, client_id, action_id, place) CROSS JOIN LATERAL \
     (SELECT i.position_clock, i.position_client_id, i.position_action_id, i.audience_key, i.columns \
     FROM synchrotron.row_images i WHERE i.table_name = w.table_name AND i.row_id = w.row_id \
+    AND (i.position_clock, i.position_client_id, i.position_action_id) <= (w.clock, w.client_id, w.action_id) \
     ORDER BY i.position_clock DESC, i.position_client_id DESC, i.position_action_id DESC LIMIT 1) i";
 
 /// The effects on each of some rows above one position and through another.
@@ -249,7 +245,9 @@ pub(crate) const EFFECTS: &str = "/* compaction.effects */ SELECT w.place, m.* \
         OFFSET 0) m \
     ORDER BY w.place, m.position_clock, m.position_client_id, m.position_action_id, m.server_ingest_id, m.sequence";
 
-/// Drops the images of some rows.
+/// Drops the images of some rows at and beneath a position.
 pub(crate) const FORGET: &str = "/* compaction.forget */ DELETE FROM synchrotron.row_images i \
-    USING unnest($1::text[], $2::text[]) AS w(table_name, row_id) \
-    WHERE i.table_name = w.table_name AND i.row_id = w.row_id";
+    USING unnest($1::text[], $2::text[], $3::bigint[], $4::uuid[], $5::uuid[]) \
+    AS w(table_name, row_id, clock, client_id, action_id) \
+    WHERE i.table_name = w.table_name AND i.row_id = w.row_id \
+    AND (i.position_clock, i.position_client_id, i.position_action_id) <= (w.clock, w.client_id, w.action_id)";

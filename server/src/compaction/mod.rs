@@ -29,7 +29,7 @@ pub(crate) use {
     aging::{ABSENT, CLIENTS, IDS, OUTCOMES, SLICES},
     batch::{DELETE, DELETE_ROWS, REMEMBER},
     floors::{FLOORS, RAISE},
-    images::{CUTS, EFFECTS, FORGET, IMAGES, WHOLE},
+    images::{CUTS, EFFECTS, FORGET, IMAGES},
     units::{AMENDED, OLDEST, PLACES, UNITS},
 };
 

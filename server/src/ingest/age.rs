@@ -11,63 +11,102 @@
 use std::collections::BTreeMap;
 
 use sqlx_core::row::Row;
-use sqlx_postgres::PgConnection;
+use sqlx_postgres::{PgConnection, PgRow};
 use synchrotron_core::model::{AudienceKey, Hlc, RecordBody, ReplayKey, RowKey};
 use synchrotron_core::wire::Outcome;
 use uuid::Uuid;
 
-use super::Decision;
+use super::known::Known;
+use super::pass::Candidate;
 use super::validate::Measured;
 use crate::pg::{Positions, query};
 
-/// Refuses an upload of which a record is too old.
-pub(super) async fn check_age(conn: &mut PgConnection, records: &[&Measured<'_>]) -> Result<(), Decision> {
-    let mut audiences: BTreeMap<&AudienceKey, ReplayKey> = BTreeMap::new();
-    let mut rows: BTreeMap<RowKey, ReplayKey> = BTreeMap::new();
-    for record in records {
-        for patch in &record.upload.rows {
-            for least in [
-                audiences.entry(&patch.audience_key).or_insert(record.position),
-                rows.entry(patch.row_key()).or_insert(record.position),
-            ] {
-                *least = record.position.min(*least);
+/// By the place of an upload that is too old, the clock that it must be above.
+#[derive(Debug)]
+pub(super) struct Ages(BTreeMap<usize, Hlc>);
+
+/// The least position at which uploads touch a thing.
+type Least<T> = BTreeMap<(i64, T), ReplayKey>;
+
+impl Ages {
+    /// Compares what is new in these uploads with what is gone.
+    pub(super) async fn read(
+        conn: &mut PgConnection,
+        candidates: &[Candidate<'_>],
+        known: &Known,
+    ) -> Result<Self, sqlx_core::Error> {
+        let mut audiences: Least<&AudienceKey> = Least::new();
+        let mut rows: Least<RowKey> = Least::new();
+        let mut uploads: Least<()> = Least::new();
+        let mut amended: Vec<(i64, Uuid)> = Vec::new();
+        for (place, candidate) in (0..).zip(candidates) {
+            let new = |record: &&Measured<'_>| !known.contains(record.upload.id);
+            for Measured { upload, position, .. } in candidate.open.records.iter().filter(new) {
+                keep_least(&mut uploads, (place, ()), *position);
+                for patch in &upload.rows {
+                    keep_least(&mut audiences, (place, &patch.audience_key), *position);
+                    keep_least(&mut rows, (place, patch.row_key()), *position);
+                }
+                if matches!(upload.body, RecordBody::Correction { .. }) {
+                    amended.push((place, *position.action_id.as_uuid()));
+                }
             }
         }
+        let (in_audiences, on_rows) = (Positions::of(audiences.values()), Positions::of(rows.values()));
+        let found = query(AGE)
+            .bind(audiences.keys().map(|(place, _)| *place).collect::<Vec<_>>())
+            .bind(audiences.keys().map(|(_, key)| key.as_str()).collect::<Vec<_>>())
+            .bind(in_audiences.clocks)
+            .bind(in_audiences.clients)
+            .bind(in_audiences.actions)
+            .bind(rows.keys().map(|(place, _)| *place).collect::<Vec<_>>())
+            .bind(rows.keys().map(|(_, key)| key.table.as_str()).collect::<Vec<_>>())
+            .bind(rows.keys().map(|(_, key)| key.row_id.as_str()).collect::<Vec<_>>())
+            .bind(on_rows.clocks)
+            .bind(on_rows.clients)
+            .bind(on_rows.actions)
+            .bind(amended.iter().map(|(place, _)| *place).collect::<Vec<_>>())
+            .bind(amended.iter().map(|(_, id)| *id).collect::<Vec<_>>())
+            .bind(uploads.keys().map(|(place, ())| *place).collect::<Vec<_>>())
+            .bind(uploads.values().map(|least| least.clock.packed()).collect::<Vec<_>>())
+            .fetch_all(conn)
+            .await?;
+        let floor = |row: &PgRow| {
+            let place = usize::try_from(row.try_get::<i64, _>(0)?).expect("BUG: places count from 0");
+            Ok((place, Hlc::from_packed(row.try_get(1)?)))
+        };
+        Ok(Self(found.iter().map(floor).collect::<Result<_, sqlx_core::Error>>()?))
     }
-    let corrections = records.iter().filter(|record| matches!(record.upload.body, RecordBody::Correction { .. }));
-    let amended: Vec<Uuid> = corrections.map(|record| *record.position.action_id.as_uuid()).collect();
-    let (least_audiences, least_rows) = (Positions::of(audiences.values()), Positions::of(rows.values()));
-    let oldest = records.iter().map(|record| record.position.clock.packed()).min();
-    let found = query(AGE)
-        .bind(audiences.keys().map(|key| key.as_str()).collect::<Vec<_>>())
-        .bind(least_audiences.clocks)
-        .bind(least_audiences.clients)
-        .bind(least_audiences.actions)
-        .bind(rows.keys().map(|key| key.table.as_str()).collect::<Vec<_>>())
-        .bind(rows.keys().map(|key| key.row_id.as_str()).collect::<Vec<_>>())
-        .bind(least_rows.clocks)
-        .bind(least_rows.clients)
-        .bind(least_rows.actions)
-        .bind(amended)
-        .bind(oldest)
-        .fetch_one(conn)
-        .await?;
-    match found.try_get::<Option<i64>, _>(0)? {
-        Some(floor) => Err(Outcome::TooOld { oldest_ms: Hlc::from_packed(floor).millis() + 1 }.into()),
-        None => Ok(()),
+
+    /// Refuses an upload of which something is too old.
+    pub(super) fn admit(&self, place: usize) -> Result<(), Outcome> {
+        match self.0.get(&place) {
+            Some(floor) => Err(Outcome::TooOld { oldest_ms: floor.millis() + 1 }),
+            None => Ok(()),
+        }
     }
 }
 
-/// The greatest clock that something of an upload is at or beneath and must be above; from the least position in each of
-/// its audiences and on each of its rows, the actions that it amends, and its least clock.
-pub(crate) const AGE: &str = "/* ingest.age */ SELECT max(floors.clock) FROM ( \
-    SELECT h.compacted_clock AS clock FROM unnest($1::text[], $2::bigint[], $3::uuid[], $4::uuid[]) \
-        AS u(audience_key, clock, client_id, action_id) \
+fn keep_least<T: Ord>(least: &mut Least<T>, thing: (i64, T), position: ReplayKey) {
+    let kept = least.entry(thing).or_insert(position);
+    *kept = position.min(*kept);
+}
+
+/// By upload, the greatest clock that something of it is at or beneath and must be above; from its least position in each
+/// audience and on each row, the actions that it amends, and its least clock.
+pub(crate) const AGE: &str = "/* ingest.age */ SELECT floors.place, max(floors.clock) FROM ( \
+    SELECT u.place, h.compacted_clock AS clock \
+        FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::uuid[], $5::uuid[]) \
+        AS u(place, audience_key, clock, client_id, action_id) \
         JOIN synchrotron.audience_heads h ON h.audience_key = u.audience_key \
         AND (u.clock, u.client_id, u.action_id) <= (h.compacted_clock, h.compacted_client_id, h.compacted_action_id) \
-    UNION ALL SELECT i.position_clock FROM unnest($5::text[], $6::text[], $7::bigint[], $8::uuid[], $9::uuid[]) \
-        AS u(table_name, row_id, clock, client_id, action_id) \
-        JOIN synchrotron.row_images i ON i.table_name = u.table_name AND i.row_id = u.row_id \
+    UNION ALL SELECT u.place, i.position_clock \
+        FROM unnest($6::bigint[], $7::text[], $8::text[], $9::bigint[], $10::uuid[], $11::uuid[]) \
+        AS u(place, table_name, row_id, clock, client_id, action_id) \
+        JOIN synchrotron.row_images i ON i.table_name = u.table_name AND i.row_id = u.row_id AND i.final \
         AND (u.clock, u.client_id, u.action_id) <= (i.position_clock, i.position_client_id, i.position_action_id) \
-    UNION ALL SELECT c.position_clock FROM synchrotron.compacted_records c WHERE c.id = ANY($10) \
-    UNION ALL SELECT m.forgotten_clock FROM synchrotron.server_meta m WHERE $11 < m.forgotten_clock) AS floors";
+    UNION ALL SELECT u.place, c.position_clock FROM unnest($12::bigint[], $13::uuid[]) AS u(place, id) \
+        JOIN synchrotron.compacted_records c ON c.id = u.id \
+    UNION ALL SELECT u.place, m.forgotten_clock FROM unnest($14::bigint[], $15::bigint[]) AS u(place, clock) \
+        JOIN synchrotron.server_meta m ON u.clock < m.forgotten_clock) AS floors \
+    GROUP BY floors.place";

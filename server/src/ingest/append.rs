@@ -1,12 +1,13 @@
 //! Writes records to the log: numbers, records, rows, audiences, heads, outbox. Set-based, one statement each.
 //!
-//! Place in the journey: after the gate, under the heads' locks, before `materialize`.
+//! Place in the journey: after the gate, under the heads' locks, before `materialize`. The records may be of several
+//! uploads.
 //!
 //! # Invariants
 //! - Numbers are drawn while the heads are locked: within an audience they become visible in their order, so no cursor
 //!   can pass one that commits later.
 //! - An audience's floor is the greatest position of any record with rows in it.
-//! - Each touched audience gets one outbox row whose `prev` is its head before this commit: slices chain.
+//! - Each touched audience gets one outbox row for the commit, whose `prev` is its head before it: slices chain.
 
 use std::collections::BTreeMap;
 
@@ -22,20 +23,25 @@ use crate::pg::{encode_columns, encode_slices, query};
 
 /// Whose upload it is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Author<'a> {
+pub(crate) struct Author<'a> {
     /// The device.
-    pub(super) client_id: ClientId,
+    pub(crate) client_id: ClientId,
     /// The user that the connection proved.
-    pub(super) user_id: &'a UserId,
+    pub(crate) user_id: &'a UserId,
 }
+
+/// A new record and whose it is.
+type New<'b> = (Author<'b>, &'b Measured<'b>);
 
 /// Appends new records in their order and returns them with their numbers.
 pub(super) async fn append<'b>(
     conn: &mut PgConnection,
-    author: Author<'_>,
-    records: &[&Measured<'b>],
+    records: &[New<'b>],
     heads: &LockedHeads,
 ) -> Result<Vec<Numbered<'b>>, sqlx_core::Error> {
+    if records.is_empty() {
+        return Ok(Vec::new());
+    }
     let count = i64::try_from(records.len()).expect("BUG: a batch is bounded in bytes");
     let numbers = query(
         "/* append.number */ SELECT nextval('synchrotron.server_ingest_ids') AS number \
@@ -48,52 +54,47 @@ pub(super) async fn append<'b>(
     let numbered: Vec<Numbered<'b>> = records
         .iter()
         .zip(&numbers)
-        .map(|(record, number)| Numbered { upload: record.upload, position: record.position, number: *number })
+        .map(|((_, record), number)| Numbered { upload: record.upload, position: record.position, number: *number })
         .collect();
-    insert_records(conn, author, records, &numbers).await?;
+    insert_records(conn, records, &numbers).await?;
     insert_rows(conn, &numbered).await?;
-    insert_audiences(conn, author, records, &numbers).await?;
+    insert_audiences(conn, records, &numbers).await?;
     advance_heads(conn, records, &numbers, heads).await?;
     Ok(numbered)
 }
 
-async fn insert_records(
-    conn: &mut PgConnection,
-    author: Author<'_>,
-    records: &[&Measured<'_>],
-    numbers: &[i64],
-) -> Result<(), sqlx_core::Error> {
-    let column = |value: fn(&Measured<'_>) -> Uuid| records.iter().map(|r| value(r)).collect::<Vec<_>>();
-    let tags: Vec<Option<&str>> = records.iter().map(|r| action_of(r).map(|(tag, _)| tag)).collect();
-    let args: Vec<Option<&[u8]>> = records.iter().map(|r| action_of(r).map(|(_, args)| args)).collect();
+async fn insert_records(conn: &mut PgConnection, records: &[New<'_>], numbers: &[i64]) -> Result<(), sqlx_core::Error> {
+    let column = |value: fn(&Measured<'_>) -> Uuid| records.iter().map(|(_, r)| value(r)).collect::<Vec<_>>();
+    let tags: Vec<Option<&str>> = records.iter().map(|(_, r)| action_of(r).map(|(tag, _)| tag)).collect();
+    let args: Vec<Option<&[u8]>> = records.iter().map(|(_, r)| action_of(r).map(|(_, args)| args)).collect();
     let amends: Vec<Option<Uuid>> = records
         .iter()
-        .map(|r| matches!(r.upload.body, RecordBody::Correction { .. }).then(|| *r.position.action_id.as_uuid()))
+        .map(|(_, r)| matches!(r.upload.body, RecordBody::Correction { .. }).then(|| *r.position.action_id.as_uuid()))
         .collect();
     let integer = |value: usize| i32::try_from(value).expect("BUG: a record is bounded in bytes");
     query(
         "/* append.records */ INSERT INTO synchrotron.action_records (client_id, user_id, id, server_ingest_id, tag, \
          args, clock, row_count, amends, reason, position_clock, position_client_id, position_action_id, slices, \
-         content_hash, byte_count) SELECT $1, $2, r.* FROM unnest($3::uuid[], $4::bigint[], $5::text[], $6::bytea[], \
-         $7::bigint[], $8::int[], $9::uuid[], $10::text[], $11::bigint[], $12::uuid[], $13::uuid[], $14::bytea[], \
-         $15::bytea[], $16::int[]) AS r",
+         content_hash, byte_count) SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], $5::text[], \
+         $6::bytea[], $7::bigint[], $8::int[], $9::uuid[], $10::text[], $11::bigint[], $12::uuid[], $13::uuid[], \
+         $14::bytea[], $15::bytea[], $16::int[])",
     )
-    .bind(*author.client_id.as_uuid())
-    .bind(author.user_id.as_str())
+    .bind(records.iter().map(|(author, _)| *author.client_id.as_uuid()).collect::<Vec<_>>())
+    .bind(records.iter().map(|(author, _)| author.user_id.as_str()).collect::<Vec<_>>())
     .bind(column(|r| *r.upload.id.as_uuid()))
     .bind(numbers)
     .bind(tags)
     .bind(args)
-    .bind(records.iter().map(|r| r.upload.clock.packed()).collect::<Vec<_>>())
-    .bind(records.iter().map(|r| integer(r.upload.rows.len())).collect::<Vec<_>>())
+    .bind(records.iter().map(|(_, r)| r.upload.clock.packed()).collect::<Vec<_>>())
+    .bind(records.iter().map(|(_, r)| integer(r.upload.rows.len())).collect::<Vec<_>>())
     .bind(amends)
-    .bind(records.iter().map(|r| reason_of(r)).collect::<Vec<_>>())
-    .bind(records.iter().map(|r| r.position.clock.packed()).collect::<Vec<_>>())
+    .bind(records.iter().map(|(_, r)| reason_of(r)).collect::<Vec<_>>())
+    .bind(records.iter().map(|(_, r)| r.position.clock.packed()).collect::<Vec<_>>())
     .bind(column(|r| *r.position.client_id.as_uuid()))
     .bind(column(|r| *r.position.action_id.as_uuid()))
-    .bind(records.iter().map(|r| slices_of(r)).collect::<Vec<_>>())
-    .bind(records.iter().map(|r| r.content_hash.as_slice()).collect::<Vec<_>>())
-    .bind(records.iter().map(|r| integer(r.byte_count)).collect::<Vec<_>>())
+    .bind(records.iter().map(|(_, r)| slices_of(r)).collect::<Vec<_>>())
+    .bind(records.iter().map(|(_, r)| r.content_hash.as_slice()).collect::<Vec<_>>())
+    .bind(records.iter().map(|(_, r)| integer(r.byte_count)).collect::<Vec<_>>())
     .execute(conn)
     .await
     .map(drop)
@@ -128,25 +129,26 @@ async fn insert_rows(conn: &mut PgConnection, records: &[Numbered<'_>]) -> Resul
 
 async fn insert_audiences(
     conn: &mut PgConnection,
-    author: Author<'_>,
-    records: &[&Measured<'_>],
+    records: &[New<'_>],
     numbers: &[i64],
 ) -> Result<(), sqlx_core::Error> {
     let mut keys: Vec<&str> = Vec::new();
     let mut of: Vec<i64> = Vec::new();
     let mut ids: Vec<Uuid> = Vec::new();
-    for (record, number) in records.iter().zip(numbers) {
+    let mut clients: Vec<Uuid> = Vec::new();
+    for ((author, record), number) in records.iter().zip(numbers) {
         for audience_key in record.audiences() {
             keys.push(audience_key.as_str());
             of.push(*number);
             ids.push(*record.upload.id.as_uuid());
+            clients.push(*author.client_id.as_uuid());
         }
     }
     query(
         "/* append.audiences */ INSERT INTO synchrotron.action_audiences (client_id, audience_key, server_ingest_id, \
-         action_id) SELECT $1, r.* FROM unnest($2::text[], $3::bigint[], $4::uuid[]) AS r",
+         action_id) SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::uuid[])",
     )
-    .bind(*author.client_id.as_uuid())
+    .bind(clients)
     .bind(keys)
     .bind(of)
     .bind(ids)
@@ -157,12 +159,12 @@ async fn insert_audiences(
 
 async fn advance_heads(
     conn: &mut PgConnection,
-    records: &[&Measured<'_>],
+    records: &[New<'_>],
     numbers: &[i64],
     heads: &LockedHeads,
 ) -> Result<(), sqlx_core::Error> {
     let mut reached: BTreeMap<&AudienceKey, (i64, ReplayKey)> = BTreeMap::new();
-    for (record, number) in records.iter().zip(numbers) {
+    for ((_, record), number) in records.iter().zip(numbers) {
         for audience_key in record.audiences() {
             let (through, greatest) = reached.entry(audience_key).or_insert((*number, record.position));
             *through = *number;

@@ -4,27 +4,45 @@
 //!
 //! # Invariants
 //! - Two uploads of which one writes an audience that the other's gate covers never pass at once: writers lock heads
-//!   FOR UPDATE, those who merely see them FOR SHARE (`synchrotron.lock_heads`).
+//!   FOR UPDATE, those who merely see them FOR SHARE (`synchrotron.lock_heads`); of those in one transaction, the second
+//!   is behind the first.
 //! - A device's own records never hold it back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx_core::row::Row;
-use sqlx_postgres::PgConnection;
-use synchrotron_core::model::{AudienceKey, Cursor, Cursors, UserId};
+use sqlx_postgres::{PgConnection, PgRow};
+use synchrotron_core::model::{AudienceKey, ClientId, Cursor, Cursors, UserId};
 use synchrotron_core::wire::{Outcome, UploadBatch};
+use uuid::Uuid;
 
-use super::Decision;
+use super::pass::Candidate;
 use crate::pg::query;
 use crate::settings::HeadGate;
 
-/// The heads of an upload's audiences, locked until the transaction ends.
+/// The heads of uploads' audiences, locked until the transaction ends.
 #[derive(Debug)]
-pub(super) struct LockedHeads(BTreeMap<String, i64>);
+pub(crate) struct LockedHeads(BTreeMap<String, i64>);
 
 impl LockedHeads {
-    /// The audience's head, before this upload.
-    pub(super) fn head(&self, audience_key: &AudienceKey) -> i64 {
+    /// Locks the heads of audiences that are written, and of those that are seen.
+    pub(crate) async fn lock(
+        conn: &mut PgConnection,
+        touched: &BTreeSet<&AudienceKey>,
+        seen: &BTreeSet<&AudienceKey>,
+    ) -> Result<Self, sqlx_core::Error> {
+        let keys = |audiences: &BTreeSet<&AudienceKey>| audiences.iter().map(|key| key.to_string()).collect::<Vec<_>>();
+        let rows = query("/* gate.lock */ SELECT audience_key, head FROM synchrotron.lock_heads($1, $2)")
+            .bind(keys(touched))
+            .bind(keys(seen))
+            .fetch_all(conn)
+            .await?;
+        let heads = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+        Ok(Self(heads.collect::<Result<_, sqlx_core::Error>>()?))
+    }
+
+    /// The audience's head, before this transaction.
+    pub(crate) fn head(&self, audience_key: &AudienceKey) -> i64 {
         self.0.get(audience_key.as_str()).copied().unwrap_or(0)
     }
 }
@@ -34,64 +52,112 @@ pub(crate) async fn audiences_of(
     conn: &mut PgConnection,
     user_id: &UserId,
 ) -> Result<BTreeSet<AudienceKey>, sqlx_core::Error> {
-    let rows = query("/* audiences */ SELECT a FROM synchrotron.audiences_of($1) a WHERE a IS NOT NULL")
-        .bind(user_id.as_str())
-        .fetch_all(conn)
-        .await?;
-    let key = |row: &sqlx_postgres::PgRow| {
-        AudienceKey::new(row.try_get::<String, _>(0)?).map_err(|error| sqlx_core::Error::Decode(Box::new(error)))
-    };
-    rows.iter().map(key).collect()
+    Ok(audiences_of_all(conn, &BTreeSet::from([user_id])).await?.into_values().next().unwrap_or_default())
 }
 
-/// Locks the heads that matter to an upload of these audiences.
-pub(super) async fn lock_heads(
+/// The audiences of several users.
+pub(super) async fn audiences_of_all<'u>(
     conn: &mut PgConnection,
-    gate: HeadGate,
-    touched: &BTreeSet<&AudienceKey>,
-    visible: &BTreeSet<AudienceKey>,
-) -> Result<LockedHeads, sqlx_core::Error> {
-    let touched: Vec<&str> = touched.iter().map(|key| key.as_str()).collect();
-    let visible: Vec<&str> = match gate {
-        HeadGate::Visible => visible.iter().map(AudienceKey::as_str).collect(),
-        HeadGate::Touched => Vec::new(),
-    };
-    let rows = query("/* gate.lock */ SELECT audience_key, head FROM synchrotron.lock_heads($1, $2)")
-        .bind(&touched)
-        .bind(&visible)
-        .fetch_all(conn)
-        .await?;
-    let heads = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
-    Ok(LockedHeads(heads.collect::<Result<_, sqlx_core::Error>>()?))
+    users: &BTreeSet<&'u UserId>,
+) -> Result<BTreeMap<&'u UserId, BTreeSet<AudienceKey>>, sqlx_core::Error> {
+    let rows = query(
+        "/* audiences */ SELECT u.user_id, a FROM unnest($1::text[]) AS u(user_id) \
+         CROSS JOIN LATERAL synchrotron.audiences_of(u.user_id) a WHERE a IS NOT NULL",
+    )
+    .bind(users.iter().map(|user_id| user_id.as_str()).collect::<Vec<_>>())
+    .fetch_all(conn)
+    .await?;
+    let mut audiences: BTreeMap<&UserId, BTreeSet<AudienceKey>> =
+        users.iter().map(|user_id| (*user_id, BTreeSet::new())).collect();
+    for row in &rows {
+        let user_id = UserId::new(row.try_get::<String, _>(0)?).map_err(decode)?;
+        let of_user = audiences.get_mut(&user_id).expect("BUG: only these users were asked for");
+        of_user.insert(AudienceKey::new(row.try_get::<String, _>(1)?).map_err(decode)?);
+    }
+    Ok(audiences)
 }
 
-/// Refuses a batch whose basis lacks another device's record in a locked audience that the user sees.
-pub(super) async fn check_heads(
-    conn: &mut PgConnection,
-    batch: &UploadBatch,
-    heads: &LockedHeads,
-    visible: &BTreeSet<AudienceKey>,
-) -> Result<(), Decision> {
-    let basis = |key: &AudienceKey| batch.basis.get(key).copied().unwrap_or(Cursor::START).get();
-    let behind: Vec<&AudienceKey> = visible.iter().filter(|key| heads.head(key) > basis(key)).collect();
-    if behind.is_empty() {
-        return Ok(());
-    }
-    let keys: Vec<&str> = behind.iter().map(|key| key.as_str()).collect();
-    let cursors: Vec<i64> = behind.iter().map(|key| basis(key)).collect();
-    let rows = query(GATE).bind(&keys).bind(&cursors).bind(*batch.client_id.as_uuid()).fetch_all(conn).await?;
-    let unseen: BTreeSet<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    if unseen.is_empty() {
-        return Ok(());
-    }
-    let unseen = behind.into_iter().filter(|key| unseen.contains(key.as_str()));
-    let heads: Cursors = unseen.map(|key| (key.clone(), Cursor::new(heads.head(key)))).collect();
-    Err(Outcome::BehindHead { heads }.into())
+fn decode(error: synchrotron_core::model::IdError) -> sqlx_core::Error {
+    sqlx_core::Error::Decode(Box::new(error))
 }
 
-/// Which of these audiences have, or had, a record of another device above the cursor.
-pub(crate) const GATE: &str = "/* gate.check */ SELECT v.audience_key \
-    FROM unnest($1::text[], $2::bigint[]) AS v(audience_key, cursor) \
+/// Judges the uploads of one transaction, one after the other.
+#[derive(Debug)]
+pub(super) struct Gate<'a> {
+    heads: &'a LockedHeads,
+    /// By upload, the audiences in which the log has what its device lacks.
+    unseen: BTreeSet<(usize, AudienceKey)>,
+    /// Who has written what by now, in this transaction.
+    written: BTreeMap<&'a AudienceKey, BTreeSet<ClientId>>,
+}
+
+impl<'a> Gate<'a> {
+    /// Reads what the log has above the cursors of these uploads.
+    pub(super) async fn read(
+        conn: &mut PgConnection,
+        mode: HeadGate,
+        heads: &'a LockedHeads,
+        candidates: &[Candidate<'_>],
+    ) -> Result<Self, sqlx_core::Error> {
+        let mut behind: Vec<(usize, &AudienceKey, i64, Uuid)> = Vec::new();
+        for (place, candidate) in candidates.iter().enumerate() {
+            let batch = &candidate.open.upload.batch;
+            let lagging = candidate.covered(mode).filter(|key| heads.head(key) > basis(batch, key).get());
+            behind.extend(lagging.map(|key| (place, key, basis(batch, key).get(), *batch.client_id.as_uuid())));
+        }
+        let mut unseen = BTreeSet::new();
+        if !behind.is_empty() {
+            let rows = query(GATE)
+                .bind(behind.iter().map(|(_, key, ..)| key.as_str()).collect::<Vec<_>>())
+                .bind(behind.iter().map(|(_, _, cursor, _)| *cursor).collect::<Vec<_>>())
+                .bind(behind.iter().map(|(.., client_id)| *client_id).collect::<Vec<_>>())
+                .fetch_all(conn)
+                .await?;
+            let place =
+                |row: &PgRow| Ok(usize::try_from(row.try_get::<i64, _>(0)? - 1).expect("BUG: it counts from 1"));
+            for place in rows.iter().map(place).collect::<Result<Vec<_>, sqlx_core::Error>>()? {
+                let (upload, key, ..) = behind[place];
+                unseen.insert((upload, key.clone()));
+            }
+        }
+        Ok(Self { heads, unseen, written: BTreeMap::new() })
+    }
+
+    /// Refuses an upload whose basis lacks another device's record in an audience that the gate covers.
+    pub(super) fn admit(&self, mode: HeadGate, place: usize, candidate: &Candidate<'_>) -> Result<(), Outcome> {
+        let client_id = candidate.open.upload.batch.client_id;
+        let passed = |key: &AudienceKey| {
+            self.written.get(key).is_some_and(|writers| writers.iter().any(|writer| *writer != client_id))
+        };
+        let lacking = |key: &&AudienceKey| passed(key) || self.unseen.contains(&(place, (*key).clone()));
+        let heads: Cursors = candidate
+            .covered(mode)
+            .filter(lacking)
+            .map(|key| (key.clone(), Cursor::new(self.heads.head(key))))
+            .collect();
+        if heads.is_empty() { Ok(()) } else { Err(Outcome::BehindHead { heads }) }
+    }
+
+    /// Whether an upload before this one, in this transaction, writes to the audience.
+    pub(super) fn is_written(&self, audience_key: &AudienceKey) -> bool {
+        self.written.contains_key(audience_key)
+    }
+
+    /// Notes what an upload writes that is taken.
+    pub(super) fn pass(&mut self, client_id: ClientId, audiences: impl Iterator<Item = &'a AudienceKey>) {
+        for audience_key in audiences {
+            self.written.entry(audience_key).or_default().insert(client_id);
+        }
+    }
+}
+
+fn basis(batch: &UploadBatch, audience_key: &AudienceKey) -> Cursor {
+    batch.basis.get(audience_key).copied().unwrap_or(Cursor::START)
+}
+
+/// Which of these audiences have, or had, a record of another device above the cursor, by their place from 1.
+pub(crate) const GATE: &str = "/* gate.check */ SELECT v.place \
+    FROM unnest($1::text[], $2::bigint[], $3::uuid[]) WITH ORDINALITY AS v(audience_key, cursor, client_id, place) \
     JOIN synchrotron.audience_heads h ON h.audience_key = v.audience_key \
-    WHERE v.cursor < synchrotron.retained_for(h, $3) OR EXISTS (SELECT FROM synchrotron.action_audiences a WHERE a.audience_key = v.audience_key \
-                  AND a.server_ingest_id > v.cursor AND a.client_id <> $3)";
+    WHERE v.cursor < synchrotron.retained_for(h, v.client_id) OR EXISTS (SELECT FROM synchrotron.action_audiences a WHERE a.audience_key = v.audience_key \
+                  AND a.server_ingest_id > v.cursor AND a.client_id <> v.client_id)";

@@ -1,20 +1,21 @@
-//! What the log and earlier answers already say about an upload.
+//! What the log and earlier answers already say about uploads.
 //!
-//! Place in the journey: under the device's row lock, before anything is judged. So a repeated upload gets the same
+//! Place in the journey: under the devices' row locks, before anything is judged. So a repeated upload gets the same
 //! answer, whichever process has it and however far behind the device is.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx_core::row::Row;
-use sqlx_postgres::PgConnection;
+use sqlx_postgres::{PgConnection, PgRow};
 use synchrotron_core::model::{
     ActionId, AudienceKey, BatchId, ClientId, Epoch, Hlc, RecordBody, ReplayKey, ServerIngestId, UserId,
 };
-use synchrotron_core::wire::{Outcome, RejectionKind, UploadBatch};
+use synchrotron_core::wire::{Outcome, RejectionKind};
 use uuid::Uuid;
 
+use super::group::Open;
 use super::validate::Measured;
-use super::{Decision, Rejection};
+use super::{Rejection, Upload};
 use crate::pg::query;
 
 /// The server's present history.
@@ -23,100 +24,159 @@ pub(crate) async fn read_epoch(conn: &mut PgConnection) -> Result<Epoch, sqlx_co
     Ok(Epoch::from_uuid(row.try_get(0)?))
 }
 
-/// Binds a device to the first user that uses it; returns whom it belongs to, and holds its row until the end of the
-/// transaction, so that one device has one upload at a time.
+/// Binds a device to the first user that uses it; returns whom it belongs to. See [`bind_clients`].
 pub(crate) async fn bind_client(
     conn: &mut PgConnection,
     client_id: ClientId,
     user_id: &UserId,
 ) -> Result<String, sqlx_core::Error> {
+    let owners = bind_clients(conn, &BTreeMap::from([(client_id, user_id)])).await?;
+    Ok(owners.into_values().next().expect("BUG: a device that is bound has an owner"))
+}
+
+/// Binds devices to the first users that use them; returns whom each belongs to, and holds their rows until the end of the
+/// transaction, so that one device has one upload at a time. Rows are locked in the order of their ids, before any head:
+/// so no two transactions wait for each other.
+pub(super) async fn bind_clients(
+    conn: &mut PgConnection,
+    clients: &BTreeMap<ClientId, &UserId>,
+) -> Result<BTreeMap<ClientId, String>, sqlx_core::Error> {
+    let ids: Vec<Uuid> = clients.keys().map(|client_id| *client_id.as_uuid()).collect();
     loop {
         let bound = query(
-            "/* client.lock */ SELECT user_id, used_at < now() - interval '1 day' FROM synchrotron.clients \
-             WHERE client_id = $1 FOR NO KEY UPDATE",
+            "/* client.lock */ SELECT client_id, user_id, used_at < now() - interval '1 day' \
+             FROM synchrotron.clients WHERE client_id = ANY($1) ORDER BY client_id FOR NO KEY UPDATE",
         )
-        .bind(*client_id.as_uuid())
-        .fetch_optional(&mut *conn)
+        .bind(&ids)
+        .fetch_all(&mut *conn)
         .await?;
-        if let Some(row) = bound {
-            if row.try_get(1)? {
-                query("/* client.used */ UPDATE synchrotron.clients SET used_at = now() WHERE client_id = $1")
-                    .bind(*client_id.as_uuid())
-                    .execute(conn)
-                    .await?;
-            }
-            return row.try_get(0);
+        if bound.len() == ids.len() {
+            renew(conn, &bound).await?;
+            let owner = |row: &PgRow| Ok((ClientId::from_uuid(row.try_get(0)?), row.try_get(1)?));
+            return bound.iter().map(owner).collect();
         }
-        query("/* client.bind */ INSERT INTO synchrotron.clients (client_id, user_id) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-            .bind(*client_id.as_uuid())
-            .bind(user_id.as_str())
-            .execute(&mut *conn)
-            .await?;
+        query(
+            "/* client.bind */ INSERT INTO synchrotron.clients (client_id, user_id) \
+             SELECT * FROM unnest($1::uuid[], $2::text[]) ON CONFLICT DO NOTHING",
+        )
+        .bind(&ids)
+        .bind(clients.values().map(|user_id| user_id.as_str()).collect::<Vec<_>>())
+        .execute(&mut *conn)
+        .await?;
     }
 }
 
-/// The answer that this batch was given before, if it is the same batch.
-pub(super) async fn stored_outcome(
-    conn: &mut PgConnection,
-    batch: &UploadBatch,
-    hash: &[u8; 32],
-) -> Result<Option<Outcome>, sqlx_core::Error> {
-    let stored = query(
-        "/* ingest.stored */ SELECT outcome FROM synchrotron.upload_outcomes \
-         WHERE client_id = $1 AND batch_id = $2 AND content_hash = $3",
-    )
-    .bind(*batch.client_id.as_uuid())
-    .bind(*batch.batch_id.as_uuid())
-    .bind(hash.as_slice())
-    .fetch_optional(conn)
-    .await?;
-    let Some(row) = stored else { return Ok(None) };
-    rmp_serde::from_slice(row.try_get(0)?).map(Some).map_err(|error| sqlx_core::Error::Decode(Box::new(error)))
+/// Notes that devices are in use, once a day: the others are forgotten at some time.
+async fn renew(conn: &mut PgConnection, bound: &[PgRow]) -> Result<(), sqlx_core::Error> {
+    let mut due: Vec<Uuid> = Vec::new();
+    for row in bound {
+        if row.try_get(2)? {
+            due.push(row.try_get(0)?);
+        }
+    }
+    if due.is_empty() {
+        return Ok(());
+    }
+    query("/* client.used */ UPDATE synchrotron.clients SET used_at = now() WHERE client_id = ANY($1)")
+        .bind(due)
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
-/// Keeps the answer for when the batch comes again.
-pub(super) async fn store_outcome(
+/// The server's history, and the answers that batches were given before, by what was answered.
+pub(super) async fn answered(
     conn: &mut PgConnection,
-    (client_id, batch_id): (ClientId, BatchId),
-    user_id: &UserId,
-    hash: &[u8; 32],
-    outcome: &Outcome,
+    open: &[Open<'_>],
+) -> Result<(Epoch, HashMap<(ClientId, BatchId), ([u8; 32], Outcome)>), sqlx_core::Error> {
+    let rows = query(ANSWERED)
+        .bind(open.iter().map(|open| *open.upload.batch.client_id.as_uuid()).collect::<Vec<_>>())
+        .bind(open.iter().map(|open| *open.upload.batch.batch_id.as_uuid()).collect::<Vec<_>>())
+        .fetch_all(conn)
+        .await?;
+    let unreadable = |error| sqlx_core::Error::Decode(error);
+    let mut epoch = None;
+    let mut answers = HashMap::new();
+    for row in &rows {
+        epoch = Some(Epoch::from_uuid(row.try_get(0)?));
+        let Some(client_id) = row.try_get::<Option<Uuid>, _>(1)? else { continue };
+        let names = (ClientId::from_uuid(client_id), BatchId::from_uuid(row.try_get(2)?));
+        let hash = row.try_get::<&[u8], _>(3)?.try_into().map_err(|error| unreadable(Box::new(error)))?;
+        let outcome = rmp_serde::from_slice(row.try_get(4)?).map_err(|error| unreadable(Box::new(error)))?;
+        answers.insert(names, (hash, outcome));
+    }
+    Ok((epoch.ok_or(sqlx_core::Error::RowNotFound)?, answers))
+}
+
+/// Keeps answers for when their batches come again.
+pub(super) async fn store_outcomes(
+    conn: &mut PgConnection,
+    answers: &[(&Upload, [u8; 32], &Outcome)],
 ) -> Result<(), sqlx_core::Error> {
-    let encoded = rmp_serde::to_vec_named(outcome).expect("BUG: outcomes hold nothing that MessagePack cannot say");
+    if answers.is_empty() {
+        return Ok(());
+    }
+    let encoded = |outcome: &Outcome| {
+        rmp_serde::to_vec_named(outcome).expect("BUG: outcomes hold nothing that MessagePack cannot say")
+    };
     query(
         "/* ingest.store */ INSERT INTO synchrotron.upload_outcomes (client_id, batch_id, user_id, content_hash, outcome) \
-         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (client_id, batch_id) \
+         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::bytea[]) \
+         ON CONFLICT (client_id, batch_id) \
          DO UPDATE SET content_hash = excluded.content_hash, outcome = excluded.outcome, created_at = now()",
     )
-    .bind(*client_id.as_uuid())
-    .bind(*batch_id.as_uuid())
-    .bind(user_id.as_str())
-    .bind(hash.as_slice())
-    .bind(encoded)
+    .bind(answers.iter().map(|(upload, ..)| *upload.batch.client_id.as_uuid()).collect::<Vec<_>>())
+    .bind(answers.iter().map(|(upload, ..)| *upload.batch.batch_id.as_uuid()).collect::<Vec<_>>())
+    .bind(answers.iter().map(|(upload, ..)| upload.user_id.as_str()).collect::<Vec<_>>())
+    .bind(answers.iter().map(|(_, hash, _)| hash.as_slice()).collect::<Vec<_>>())
+    .bind(answers.iter().map(|(_, _, outcome)| encoded(outcome)).collect::<Vec<_>>())
     .execute(conn)
     .await
     .map(drop)
 }
 
-/// The numbers of those records that are, or were, in the log already, with the same content.
-pub(super) async fn known_records(
-    conn: &mut PgConnection,
-    records: &[Measured<'_>],
-) -> Result<BTreeMap<ActionId, ServerIngestId>, Decision> {
-    let ids: Vec<Uuid> = records.iter().map(|record| *record.upload.id.as_uuid()).collect();
-    let found = query(KNOWN).bind(&ids).fetch_all(conn).await?;
-    let hashes: HashMap<ActionId, [u8; 32]> = records.iter().map(|r| (r.upload.id, r.content_hash)).collect();
-    let mut known = BTreeMap::new();
-    for row in found {
-        let id = ActionId::from_uuid(row.try_get(0)?);
-        let hash: &[u8] = row.try_get(2)?;
-        if hashes.get(&id).is_none_or(|mine| mine != hash) {
-            let reason = "the id was used for other content".to_owned();
-            return Err(Rejection { action: id, kind: RejectionKind::DuplicateId, reason }.into());
-        }
-        known.insert(id, ServerIngestId::new(row.try_get(1)?));
+/// Records that are, or were, in the log already: their numbers, and the hashes of their contents.
+#[derive(Debug)]
+pub(super) struct Known(HashMap<ActionId, (ServerIngestId, [u8; 32])>);
+
+impl Known {
+    /// Looks for records of any uploads.
+    pub(super) async fn read<'r>(
+        conn: &mut PgConnection,
+        records: impl Iterator<Item = &'r Measured<'r>>,
+    ) -> Result<Self, sqlx_core::Error> {
+        let ids: Vec<Uuid> = records.map(|record| *record.upload.id.as_uuid()).collect();
+        let found = query(KNOWN).bind(&ids).fetch_all(conn).await?;
+        let known = |row: &PgRow| {
+            let hash = row.try_get::<&[u8], _>(2)?.try_into();
+            let hash =
+                hash.map_err(|error| sqlx_core::Error::Decode(Box::<std::array::TryFromSliceError>::new(error)))?;
+            Ok((ActionId::from_uuid(row.try_get(0)?), (ServerIngestId::new(row.try_get(1)?), hash)))
+        };
+        Ok(Self(found.iter().map(known).collect::<Result<_, sqlx_core::Error>>()?))
     }
-    Ok(known)
+
+    /// Whether a record of this id is known.
+    pub(super) fn contains(&self, id: ActionId) -> bool {
+        self.0.contains_key(&id)
+    }
+
+    /// The numbers of those of an upload's records that are known.
+    pub(super) fn of(&self, records: &[Measured<'_>]) -> Result<BTreeMap<ActionId, ServerIngestId>, Rejection> {
+        let mut ids = BTreeMap::new();
+        for record in records {
+            let action = record.upload.id;
+            match self.0.get(&action) {
+                Some((number, hash)) if *hash == record.content_hash => drop(ids.insert(action, *number)),
+                Some(_) => {
+                    let reason = "the id was used for other content".to_owned();
+                    return Err(Rejection { action, kind: RejectionKind::DuplicateId, reason });
+                }
+                None => {}
+            }
+        }
+        Ok(ids)
+    }
 }
 
 /// Checks that what corrections amend are actions that are in the log, or earlier in the upload, at the position named,
@@ -126,10 +186,10 @@ pub(super) async fn check_amended(
     records: &[&Measured<'_>],
     user_id: &UserId,
     audiences: &BTreeSet<AudienceKey>,
-) -> Result<(), Decision> {
+) -> Result<Result<(), Rejection>, sqlx_core::Error> {
     let amended: Vec<Uuid> = records.iter().filter_map(|r| amends(r)).map(|key| *key.action_id.as_uuid()).collect();
     if amended.is_empty() {
-        return Ok(());
+        return Ok(Ok(()));
     }
     let keys: Vec<&str> = audiences.iter().map(AudienceKey::as_str).collect();
     let found = query(
@@ -155,13 +215,13 @@ pub(super) async fn check_amended(
         match amends(record) {
             Some(key) if !actions.contains(&key) => {
                 let reason = format!("amends action {}, which is not known at that position", key.action_id);
-                return Err(Rejection { action: record.upload.id, kind: RejectionKind::Malformed, reason }.into());
+                return Ok(Err(Rejection { action: record.upload.id, kind: RejectionKind::Malformed, reason }));
             }
             Some(_) => {}
             None => drop(actions.insert(record.position)),
         }
     }
-    Ok(())
+    Ok(Ok(()))
 }
 
 fn amends(record: &Measured<'_>) -> Option<ReplayKey> {
@@ -174,3 +234,8 @@ fn amends(record: &Measured<'_>) -> Option<ReplayKey> {
 /// Which of these ids are in the log, or were.
 pub(crate) const KNOWN: &str = "/* ingest.known */ SELECT id, server_ingest_id, content_hash FROM synchrotron.action_records WHERE id = ANY($1) \
      UNION ALL SELECT id, server_ingest_id, content_hash FROM synchrotron.compacted_records WHERE id = ANY($1)";
+
+/// The epoch, once for each answer that these batches were given, or once.
+pub(crate) const ANSWERED: &str = "/* ingest.answered */ SELECT m.epoch, o.client_id, o.batch_id, o.content_hash, \
+    o.outcome FROM synchrotron.server_meta m LEFT JOIN (SELECT s.* FROM unnest($1::uuid[], $2::uuid[]) \
+    AS b(client_id, batch_id) JOIN synchrotron.upload_outcomes s USING (client_id, batch_id)) o ON true";

@@ -1,47 +1,74 @@
-//! Applies an effect that is the newest of its row: as it is, as the user.
+//! Applies effects that are the newest of their rows: as they are, as the user, a run at a time.
 //!
 //! An INSERT of an id that is taken sets the whole row. An UPDATE or DELETE that matches no row is looked at with the
 //! server's eyes: a row that is gone is fine, one that is there and hidden is `Denied`, one of another audience is a
 //! mismatch.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use synchrotron_core::model::{AudienceKey, Columns, Effect, Patch};
+use synchrotron_core::model::{AudienceKey, Columns, Effect, Operation, Patch};
 use synchrotron_core::wire::RejectionKind;
 
 use super::catalogue::Table;
 use super::fold::columns_named;
-use super::statements::{assignments, audience_of, delete, insert, update};
-use super::{MaterializeError, Materializer, Numbered};
+use super::images::{self, BEFORE_ALL};
+use super::runs::Run;
+use super::statements::{Statement, Targets, audiences_of, delete, insert, update};
+use super::{MaterializeError, Materializer, Numbered, Refused};
 use crate::pg::Acting;
 
 impl Materializer<'_> {
-    /// Applies one effect as the user.
-    pub(super) async fn apply(&mut self, record: Numbered<'_>, patch: &Patch) -> Result<(), MaterializeError> {
-        self.run(record, patch).await.map_err(|error| error.at(patch))
+    /// Applies a run as the user.
+    pub(super) async fn apply(&mut self, run: Run<'_>) -> Result<(), Refused> {
+        let first = run.steps[0];
+        let table = self.table(&first.patch.row_key()).map_err(|error| first.blame(error))?;
+        let effects = run.steps.iter().map(|step| (&step.patch.row_id, &step.patch.audience_key, &step.patch.effect));
+        let statement = statement_of(table, run.operation(), Targets::alike(table, effects));
+        let mut matched = self.run_statement(statement).await.map_err(|error| first.blame(error))?;
+        for step in run.steps {
+            let audience = matched.remove(step.patch.row_id.as_str());
+            let settled = self.settle(table, step.record, step.patch, audience).await;
+            settled.map_err(|error| step.blame(error))?;
+        }
+        Ok(())
     }
 
-    pub(super) async fn run(&mut self, record: Numbered<'_>, patch: &Patch) -> Result<(), MaterializeError> {
+    /// Applies one effect as the user.
+    pub(super) async fn apply_one(&mut self, record: Numbered<'_>, patch: &Patch) -> Result<(), MaterializeError> {
         let table = self.table(&patch.row_key())?;
-        let (row_id, audience_key) = (&patch.row_id, &patch.audience_key);
+        let columns = patch.effect.columns().cloned().unwrap_or_default();
+        let targets = Targets::one(table, &patch.row_id, &patch.audience_key, &columns);
+        let statement = statement_of(table, patch.effect.operation(), targets);
+        let matched = self.run_statement(statement).await?.remove(patch.row_id.as_str());
+        self.settle(table, record, patch, matched).await
+    }
+
+    async fn run_statement(
+        &mut self,
+        statement: Option<Statement>,
+    ) -> Result<HashMap<String, String>, MaterializeError> {
         self.actor.act_as(Acting::User).await?;
-        let matched = match &patch.effect {
-            Effect::Insert(columns) => {
-                let statement = insert(table, row_id, audience_key, assignments(table, columns));
-                match statement.run(self.actor.conn).await? {
-                    Some(audience) => Some(audience),
-                    None => self.replace(table, record, patch, columns).await?,
-                }
-            }
-            Effect::Update(columns) => {
-                let statement = update(table, row_id, audience_key, assignments(table, columns), &[], None);
-                statement.run(self.actor.conn).await?
-            }
-            Effect::Delete => delete(table, row_id, audience_key).run(self.actor.conn).await?,
-            Effect::Nothing => return Ok(()),
+        match statement {
+            Some(statement) => Ok(statement.run(self.actor.conn).await?),
+            None => Ok(HashMap::new()),
+        }
+    }
+
+    /// What follows from the row that an effect matched, or from its absence.
+    async fn settle(
+        &mut self,
+        table: &Table,
+        record: Numbered<'_>,
+        patch: &Patch,
+        matched: Option<String>,
+    ) -> Result<(), MaterializeError> {
+        let matched = match (&patch.effect, matched) {
+            (Effect::Nothing, _) => return Ok(()),
+            (Effect::Insert(columns), None) => self.replace(table, record, patch, columns).await?,
+            (_, matched) => matched,
         };
         match matched {
-            Some(audience) => must_be(&audience, audience_key),
+            Some(audience) => must_be(&audience, &patch.audience_key),
             None => self.explain_miss(table, record, patch).await,
         }
     }
@@ -55,7 +82,12 @@ impl Materializer<'_> {
         patch: &Patch,
         columns: &Columns,
     ) -> Result<Option<String>, MaterializeError> {
-        let history = self.whole_history(&patch.row_key(), record.number).await?;
+        let key = patch.row_key();
+        let history = self.whole_history(&key, record.number).await?;
+        if history.iter().all(|logged| logged.record == record.upload.id) {
+            let first = BTreeMap::from([(key, BEFORE_ALL)]);
+            images::keep_present(self.actor.conn, self.catalogue, &first).await?;
+        }
         let named: BTreeSet<&str> = columns_named(&history);
         let reset: Vec<_> = named
             .iter()
@@ -63,8 +95,8 @@ impl Materializer<'_> {
             .filter_map(|name| table.columns.get(*name).filter(|column| column.writable))
             .collect();
         self.actor.act_as(Acting::User).await?;
-        let values = assignments(table, columns);
-        Ok(update(table, &patch.row_id, &patch.audience_key, values, &reset, None).run(self.actor.conn).await?)
+        let targets = Targets::one(table, &patch.row_id, &patch.audience_key, columns);
+        Ok(update(table, targets, &reset, None).run_one(self.actor.conn).await?)
     }
 
     /// Why an effect matched no row that the user may write.
@@ -75,7 +107,8 @@ impl Materializer<'_> {
         patch: &Patch,
     ) -> Result<(), MaterializeError> {
         self.actor.act_as(Acting::Server).await?;
-        match audience_of(table, &patch.row_id).run(self.actor.conn).await? {
+        let present = audiences_of(table, std::iter::once(&patch.row_id)).run_one(self.actor.conn).await?;
+        match present {
             Some(audience) => {
                 must_be(&audience, &patch.audience_key)?;
                 Err(hidden(patch))
@@ -89,6 +122,15 @@ impl Materializer<'_> {
                 None => Ok(()),
             },
         }
+    }
+}
+
+fn statement_of(table: &Table, operation: Operation, targets: Targets<'_>) -> Option<Statement> {
+    match operation {
+        Operation::Insert => Some(insert(table, targets)),
+        Operation::Update => Some(update(table, targets, &[], None)),
+        Operation::Delete => Some(delete(table, targets)),
+        Operation::Nothing => None,
     }
 }
 

@@ -20,8 +20,6 @@ use crate::settings::Settings;
 #[derive(Debug)]
 pub(crate) struct Catalogue {
     tables: BTreeMap<TableName, Table>,
-    /// Whether the database has constraints that may be checked as late as at commit.
-    pub(crate) has_deferrable: bool,
 }
 
 /// One tracked table.
@@ -31,6 +29,8 @@ pub(crate) struct Table {
     pub(crate) quoted: String,
     /// Type of the column `id`.
     pub(crate) id_type: IdType,
+    /// Whether it has, or is named by, constraints that may be checked as late as at commit.
+    pub(crate) deferrable: bool,
     /// Whether Postgres computes `audience_key`.
     pub(crate) audience_generated: bool,
     /// All other columns by name.
@@ -107,6 +107,11 @@ impl Catalogue {
         self.tables.iter()
     }
 
+    /// Whether any table has constraints that may be checked as late as at commit.
+    pub(crate) fn has_deferrable(&self) -> bool {
+        self.tables.values().any(|table| table.deferrable)
+    }
+
     /// Reads the catalogue and checks that every table can be tracked safely.
     pub(crate) async fn load(pool: &PgPool, settings: &Settings) -> Result<Self, StartError> {
         let mut conn = pool.acquire().await.map_err(StartError::doing("connect"))?;
@@ -114,15 +119,7 @@ impl Catalogue {
         for name in &settings.tables {
             tables.insert(name.clone(), load_table(&mut conn, name, &settings.app_role).await?);
         }
-        let has_deferrable = query(
-            "/* catalogue.deferrable */ SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE condeferrable) \
-             OR EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable)",
-        )
-        .fetch_one(&mut *conn)
-        .await
-        .map_err(StartError::doing("read the catalogue"))?
-        .get(0);
-        Ok(Self { tables, has_deferrable })
+        Ok(Self { tables })
     }
 }
 
@@ -131,7 +128,9 @@ async fn load_table(conn: &mut PgConnection, name: &TableName, app_role: &str) -
         "/* catalogue.table */ SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname), \
          c.relkind IN ('r', 'p'), n.nspname IN ('synchrotron', 'pg_catalog', 'information_schema'), \
          row_security_active(c.oid), current_user::text, pg_has_role($2, c.relowner, 'USAGE'), c.relrowsecurity, \
-         pg_relation_size(c.oid) \
+         pg_relation_size(c.oid), \
+         EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.condeferrable AND c.oid IN (k.conrelid, k.confrelid)) \
+         OR EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgdeferrable AND t.tgrelid = c.oid) \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.oid = to_regclass(quote_ident($1))",
     )
@@ -163,7 +162,13 @@ async fn load_table(conn: &mut PgConnection, name: &TableName, app_role: &str) -
     columns.remove("id");
     let audience = columns.remove("audience_key").filter(|column| column.cast == "text");
     let audience = audience.ok_or_else(|| StartError::NoAudienceKey { table: name.clone() })?;
-    let table = Table { quoted: found.get(1), id_type, audience_generated: !audience.writable, columns };
+    let table = Table {
+        quoted: found.get(1),
+        id_type,
+        deferrable: found.get(9),
+        audience_generated: !audience.writable,
+        columns,
+    };
     let indexed = is_audience_indexed(conn, oid).await.map_err(StartError::doing("read a table's indexes"))?;
     if !indexed && found.get::<i64, _>(8) > TINY_BYTES {
         let hint = format!("CREATE INDEX ON {} (audience_key)", table.quoted);

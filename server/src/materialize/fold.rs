@@ -88,12 +88,6 @@ pub(crate) fn begins_whole(logged: &[Logged]) -> bool {
     })
 }
 
-/// Whether any effect, amended away or not, says what the whole row is. If none ever did, the row was there before its
-/// history began.
-pub(crate) fn ever_whole(logged: &[Logged]) -> bool {
-    logged.iter().any(|logged| matches!(logged.patch.effect, Effect::Insert(_) | Effect::Delete))
-}
-
 /// Every column that any effect, amended away or not, has set.
 pub(crate) fn columns_named(logged: &[Logged]) -> BTreeSet<&str> {
     logged

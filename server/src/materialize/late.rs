@@ -4,14 +4,17 @@
 //! server: the user may do this to the row, and what others did later keeps its say. A correction's fold is written by
 //! the user itself. Only columns in which the fold before and after differ are written.
 
+use std::collections::BTreeSet;
+
 use synchrotron_core::model::{AudienceKey, Columns, Effect, Patch, RecordBody, RowKey};
 use synchrotron_core::wire::RejectionKind;
 
 use super::apply::{hidden, must_be};
 use super::catalogue::{Column, Table};
-use super::fold::{Folded, Logged, ever_whole, fold_row};
-use super::history::{History, Start};
-use super::statements::{assignments, audience_of, delete, insert, update};
+use super::fold::{Folded, Logged, columns_named, fold_row};
+use super::history::History;
+use super::images;
+use super::statements::{Targets, audiences_of, delete, insert, update};
 use super::{MaterializeError, Materializer, Numbered};
 use crate::pg::Acting;
 
@@ -40,13 +43,14 @@ impl Materializer<'_> {
     ) -> Result<(), MaterializeError> {
         let table = self.table(key)?;
         let history = self.history_around(key, record.position, record.upload.id, record.number).await?;
-        let present = audience_of(table, &key.row_id).run(self.actor.conn).await?;
+        images::forget_from(self.actor.conn, key, record.position).await?;
+        let present = audiences_of(table, std::iter::once(&key.row_id)).run_one(self.actor.conn).await?;
         let present = present.and_then(|audience| AudienceKey::new(audience).ok());
         let correction = matches!(record.upload.body, RecordBody::Correction { .. });
         if correction {
             self.check_may_amend(record, patches, &history.logged)?;
         }
-        let change = fold_both(record, &history, present.as_ref(), patches[0])?;
+        let change = fold_both(record, &history, patches[0])?;
         if !correction {
             self.try_as_user(record, patches, present.as_ref()).await?;
         }
@@ -54,7 +58,8 @@ impl Materializer<'_> {
             return Ok(());
         }
         self.actor.act_as(if correction { Acting::User } else { Acting::Server }).await?;
-        self.write(table, key, present, change, patches[0]).await
+        let named = columns_named(&history.logged);
+        self.write((table, key), present, change, &named, patches[0]).await
     }
 
     /// Whoever replaces an action's effects on a row must be in the audiences of all of them, and name one of these.
@@ -92,7 +97,7 @@ impl Materializer<'_> {
         }
         self.actor.begin_trial().await?;
         for (index, patch) in patches.iter().enumerate().filter(|(_, patch)| judged(patch)) {
-            match self.run(record, patch).await {
+            match self.apply_one(record, patch).await {
                 // Whether the values are possible is for the fold to show; the policies were asked before.
                 Err(MaterializeError::Refused(complaint))
                     if complaint.kind == RejectionKind::Constraint && index + 1 == patches.len() => {}
@@ -104,26 +109,27 @@ impl Materializer<'_> {
 
     async fn write(
         &mut self,
-        table: &Table,
-        key: &RowKey,
+        (table, key): (&Table, &RowKey),
         present: Option<AudienceKey>,
         change: Change,
+        named: &BTreeSet<&str>,
         patch: &Patch,
     ) -> Result<(), MaterializeError> {
         let row_id = &key.row_id;
+        let targets = |audience: &AudienceKey, values: &Columns| Targets::one(table, row_id, audience, values);
         let statement = match (&present, &change.after) {
             (None, None) => return Ok(()),
-            (Some(audience), None) => delete(table, row_id, audience),
-            (None, Some(row)) => insert(table, row_id, &row.audience_key, assignments(table, &row.columns)),
+            (Some(audience), None) => delete(table, targets(audience, &Columns::new())),
+            (None, Some(row)) => insert(table, targets(&row.audience_key, &row.columns)),
             (Some(audience), Some(row)) => {
                 let before = change.before.unwrap_or_else(|| Folded { columns: Columns::new(), ..row.clone() });
                 let changed = differing(&row.columns, &before.columns);
-                let reset = vanished(table, &before.columns, &row.columns);
+                let reset = vanished(table, &before.columns, &row.columns, named);
                 let moved = (*audience != row.audience_key).then_some(&row.audience_key);
-                update(table, row_id, audience, assignments(table, &changed), &reset, moved)
+                update(table, targets(audience, &changed), &reset, moved)
             }
         };
-        match (statement.run(self.actor.conn).await?, &change.after) {
+        match (statement.run_one(self.actor.conn).await?, &change.after) {
             (None, _) => Err(hidden(patch)),
             (Some(real), Some(row)) => must_be(&real, &row.audience_key),
             (Some(_), None) => Ok(()),
@@ -131,23 +137,10 @@ impl Materializer<'_> {
     }
 }
 
-fn fold_both(
-    record: Numbered<'_>,
-    history: &History,
-    present: Option<&AudienceKey>,
-    patch: &Patch,
-) -> Result<Change, MaterializeError> {
-    // A row whose history never says what the whole of it is was there before; then only what the log names is known.
-    let base = match &history.start {
-        Start::Image(row) => row.clone(),
-        Start::Beginning if !ever_whole(&history.logged) => {
-            present.map(|audience| Folded { audience_key: audience.clone(), columns: Columns::new() })
-        }
-        Start::Beginning | Start::Whole => None,
-    };
+fn fold_both(record: Numbered<'_>, history: &History, patch: &Patch) -> Result<Change, MaterializeError> {
     let others: Vec<Logged> = history.logged.iter().filter(|l| l.record != record.upload.id).cloned().collect();
-    let before = fold_row(base.clone(), &others);
-    let after = fold_row(base, &history.logged);
+    let before = fold_row(history.base.clone(), &others);
+    let after = fold_row(history.base.clone(), &history.logged);
     if !after.mislabelled.is_subset(&before.mislabelled) {
         return Err(wrong_audience(patch));
     }
@@ -160,9 +153,9 @@ fn differing(columns: &Columns, than: &Columns) -> Columns {
     columns.iter().filter(differs).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// Columns that were known and are no more.
-fn vanished<'t>(table: &'t Table, before: &Columns, after: &Columns) -> Vec<&'t Column> {
-    let gone = before.keys().filter(|name| !after.contains_key(*name));
+/// Columns that effects had set and set no more. What no effect ever set is the database's own, and stays.
+fn vanished<'t>(table: &'t Table, before: &Columns, after: &Columns, named: &BTreeSet<&str>) -> Vec<&'t Column> {
+    let gone = before.keys().filter(|name| !after.contains_key(*name) && named.contains(name.as_str()));
     gone.filter_map(|name| table.columns.get(name)).filter(|column| column.writable).collect()
 }
 

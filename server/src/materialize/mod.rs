@@ -9,8 +9,8 @@
 //! - A row's real `audience_key` is the one that the patch names, before and after.
 //! - Accepted history is never judged again.
 //!
-//! Cost: one statement per effect in order; for a late one, the effects of that one row from the newest whole-row effect
-//! beneath it on.
+//! Cost: one statement for a run of effects in order ([`runs`]); for a late one, the effects of that one row from its
+//! newest image or whole-row effect beneath it on ([`images`]).
 
 mod apply;
 mod catalogue;
@@ -19,28 +19,34 @@ mod forms;
 mod history;
 mod images;
 mod late;
+mod present;
+mod runs;
 mod statements;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use synchrotron_core::model::{AudienceKey, Patch, RecordBody, ReplayKey, RowKey};
+use sqlx_postgres::PgConnection;
+use synchrotron_core::model::{ActionId, AudienceKey, Effect, Patch, RecordBody, ReplayKey, RowKey, UserId};
 use synchrotron_core::wire::{RejectionKind, UploadRecord};
 
 #[cfg(test)]
 pub(crate) use catalogue::is_audience_indexed;
 pub(crate) use catalogue::{Catalogue, IdType, Table};
-pub(crate) use fold::{Folded, Logged, ever_whole, fold_row};
+pub(crate) use fold::{Logged, fold_row};
 pub(crate) use forms::FORMS;
 #[cfg(test)]
 pub(crate) use history::{EFFECTS, LAST_AUDIENCE, NEWEST, START};
 pub(crate) use history::{logged_of, newest_positions};
-#[cfg(test)]
-pub(crate) use images::IMAGE;
 pub(crate) use images::Image;
+#[cfg(test)]
+pub(crate) use images::{BENEATH, FORGET};
+pub(crate) use present::{columns_of, selected};
 pub(crate) use values::{KindMismatch, takes};
 
 use crate::pg::{Acting, Actor, Complaint, classify, query};
+use images::BEFORE_ALL;
+use runs::{Run, Step};
 
 /// Why a record was not materialized.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +82,42 @@ impl MaterializeError {
             database => database,
         }
     }
+
+    /// Says which record is complained about.
+    const fn of(self, action: ActionId) -> Refused {
+        Refused { action, error: self }
+    }
+}
+
+/// A record that was not materialized, and why. Of several whose effects one statement was to apply, the first is named:
+/// taken one by one, they show which it is.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// Which record.
+    pub(crate) action: ActionId,
+    /// Why.
+    pub(crate) error: MaterializeError,
+}
+
+/// How many effects one statement may apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// As many as go together.
+    Runs,
+    /// One: what fails is known exactly.
+    OneByOne,
+}
+
+/// So many rows in one statement are as good as any more.
+const RUN_MAX: usize = 1_000;
+
+impl Pace {
+    const fn run_max(self) -> usize {
+        match self {
+            Self::Runs => RUN_MAX,
+            Self::OneByOne => 1,
+        }
+    }
 }
 
 /// A record that has its number and is in the log.
@@ -89,17 +131,28 @@ pub(crate) struct Numbered<'b> {
     pub(crate) number: i64,
 }
 
-/// Applies the records of one upload, one after the other.
+impl Numbered<'_> {
+    const fn is_correction(&self) -> bool {
+        matches!(self.upload.body, RecordBody::Correction { .. })
+    }
+}
+
+/// Applies the records of uploads that are in the log already, one after the other.
 #[derive(Debug)]
 pub(crate) struct Materializer<'a> {
     actor: Actor<'a>,
     catalogue: &'a Catalogue,
-    /// Audiences that the uploader may write to.
+    /// Audiences that the present uploader may write to.
     audiences: &'a BTreeSet<AudienceKey>,
     /// The newest position of each row's effects that are applied by now.
     newest: HashMap<RowKey, ReplayKey>,
-    /// The largest number of the upload: later ones of it are in the log, but not applied yet.
+    /// Rows that leave an image when all is applied.
+    due: BTreeSet<RowKey>,
+    /// The largest number of the transaction: later records of it are in the log, but not applied yet.
     last_number: i64,
+    pace: Pace,
+    /// Effects that are next to be applied.
+    run: Option<Run<'a>>,
 }
 
 impl<'a> Materializer<'a> {
@@ -110,42 +163,118 @@ impl<'a> Materializer<'a> {
         audiences: &'a BTreeSet<AudienceKey>,
         newest: HashMap<RowKey, ReplayKey>,
         last_number: i64,
+        pace: Pace,
     ) -> Self {
-        Self { actor, catalogue, audiences, newest, last_number }
+        Self { actor, catalogue, audiences, newest, due: BTreeSet::new(), last_number, pace, run: None }
     }
 
-    /// Prepares the transaction for a run of [`Materializer::record`].
-    pub(crate) async fn begin(&mut self) -> Result<(), sqlx_core::Error> {
+    /// Prepares the transaction for these records: what their rows were before the log is kept.
+    pub(crate) async fn begin(&mut self, records: impl Iterator<Item = Numbered<'a>>) -> Result<(), sqlx_core::Error> {
+        let mut seen: BTreeSet<RowKey> = BTreeSet::new();
+        let mut first: BTreeMap<RowKey, ReplayKey> = BTreeMap::new();
+        for record in records {
+            for patch in &record.upload.rows {
+                let key = patch.row_key();
+                if self.newest.contains_key(&key) || !seen.insert(key.clone()) {
+                    continue;
+                }
+                // An INSERT in order finds out by itself whether the row was there.
+                if record.is_correction() || !matches!(patch.effect, Effect::Insert(_)) {
+                    first.insert(key, BEFORE_ALL);
+                }
+            }
+        }
+        if !first.is_empty() {
+            images::keep_present(self.actor.conn, self.catalogue, &first).await?;
+        }
         self.defer_constraints().await
     }
 
-    /// Applies one record and checks the constraints that its action left for last.
-    pub(crate) async fn record(&mut self, record: Numbered<'_>) -> Result<(), MaterializeError> {
-        let correction = matches!(record.upload.body, RecordBody::Correction { .. });
-        let mut late: BTreeMap<RowKey, Vec<&Patch>> = BTreeMap::new();
-        for patch in &record.upload.rows {
-            let key = patch.row_key();
-            let newest = self.newest.get(&key).copied();
-            if correction || newest.is_some_and(|newest| newest > record.position) {
-                late.entry(key).or_default().push(patch);
-            } else {
-                self.apply(record, patch).await?;
-            }
+    /// Applies the records of one upload, as its user.
+    pub(crate) async fn upload(
+        &mut self,
+        user_id: &'a UserId,
+        audiences: &'a BTreeSet<AudienceKey>,
+        records: &[Numbered<'a>],
+    ) -> Result<(), Refused> {
+        self.actor.turn_to(user_id);
+        self.audiences = audiences;
+        for record in records {
+            self.record(*record).await?;
         }
-        for (key, patches) in &late {
-            self.apply_late(record, key, patches).await?;
-        }
-        for patch in &record.upload.rows {
-            let newest = self.newest.entry(patch.row_key()).or_insert(record.position);
-            *newest = record.position.max(*newest);
-        }
-        self.check_constraints().await
+        self.flush().await
     }
 
-    /// Ends the run, acting as the server again.
-    pub(crate) async fn end(mut self) -> Result<Actor<'a>, sqlx_core::Error> {
+    /// Applies one record, or lets its effects wait for the next ones to be applied with.
+    async fn record(&mut self, record: Numbered<'a>) -> Result<(), Refused> {
+        let mut late: BTreeMap<RowKey, Vec<&Patch>> = BTreeMap::new();
+        let mut deferrable = false;
+        for patch in &record.upload.rows {
+            let key = patch.row_key();
+            deferrable |= self.catalogue.table(&key.table).is_some_and(|table| table.deferrable);
+            let newest = self.newest.get(&key).copied();
+            if record.is_correction() || newest.is_some_and(|newest| newest > record.position) {
+                late.entry(key).or_default().push(patch);
+            } else {
+                self.enqueue(Step { record, patch }).await?;
+            }
+        }
+        if !late.is_empty() {
+            self.flush().await?;
+        }
+        for (key, patches) in &late {
+            self.apply_late(record, key, patches).await.map_err(|error| error.of(record.upload.id))?;
+        }
+        self.note(record);
+        if deferrable {
+            self.flush().await?;
+            self.check_constraints().await.map_err(|error| error.of(record.upload.id))?;
+        }
+        Ok(())
+    }
+
+    /// Notes which of a record's rows it is the newest of, and which are due for an image.
+    fn note(&mut self, record: Numbered<'_>) {
+        for patch in &record.upload.rows {
+            let key = patch.row_key();
+            if images::is_due(record.number) && self.newest.contains_key(&key) {
+                self.due.insert(key.clone());
+            }
+            let newest = self.newest.entry(key).or_insert(record.position);
+            *newest = record.position.max(*newest);
+        }
+    }
+
+    async fn enqueue(&mut self, step: Step<'a>) -> Result<(), Refused> {
+        let rest = match &mut self.run {
+            Some(run) => run.extend(step, self.pace.run_max()).err(),
+            None => Some(step),
+        };
+        if let Some(step) = rest {
+            self.flush().await?;
+            self.run = Some(Run::of(step));
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Refused> {
+        match self.run.take() {
+            Some(run) => self.apply(run).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The connection, acting as the server.
+    pub(crate) async fn as_server(&mut self) -> Result<&mut PgConnection, sqlx_core::Error> {
         self.actor.act_as(Acting::Server).await?;
-        Ok(self.actor)
+        Ok(self.actor.conn)
+    }
+
+    /// Ends: keeps the images that are due, acting as the server again.
+    pub(crate) async fn end(mut self) -> Result<(), sqlx_core::Error> {
+        self.actor.act_as(Acting::Server).await?;
+        let due: BTreeMap<RowKey, ReplayKey> = self.due.iter().map(|key| (key.clone(), self.newest[key])).collect();
+        images::keep_present(self.actor.conn, self.catalogue, &due).await
     }
 
     fn table(&self, key: &RowKey) -> Result<&'a Table, MaterializeError> {
@@ -155,15 +284,12 @@ impl<'a> Materializer<'a> {
 
     /// An action is one transaction on its device, so its constraints hold when it ends, not only when the upload does.
     async fn check_constraints(&mut self) -> Result<(), MaterializeError> {
-        if self.catalogue.has_deferrable {
-            query("/* constraints.check */ SET CONSTRAINTS ALL IMMEDIATE").execute(&mut *self.actor.conn).await?;
-            self.defer_constraints().await?;
-        }
-        Ok(())
+        query("/* constraints.check */ SET CONSTRAINTS ALL IMMEDIATE").execute(&mut *self.actor.conn).await?;
+        Ok(self.defer_constraints().await?)
     }
 
     async fn defer_constraints(&mut self) -> Result<(), sqlx_core::Error> {
-        if self.catalogue.has_deferrable {
+        if self.catalogue.has_deferrable() {
             query("/* constraints.defer */ SET CONSTRAINTS ALL DEFERRED").execute(&mut *self.actor.conn).await?;
         }
         Ok(())

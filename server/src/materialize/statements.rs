@@ -1,130 +1,167 @@
-//! The statements that write one row of a tracked table.
+//! The statements that write rows of a tracked table: one for any number of rows that get the same columns.
 //!
 //! # Invariants
 //! - Identifiers and type names come from the [`Catalogue`](super::catalogue::Catalogue), quoted by Postgres; everything
-//!   that came over the wire is a bound parameter.
-//! - A statement returns the row's real audience, or nothing if it matched no row.
+//!   that came over the wire is a bound parameter: one array of texts for each column.
+//! - A statement returns each row that it matched, with its real audience.
 
-use sqlx_core::query_scalar::query_scalar;
+use std::collections::HashMap;
+
+use sqlx_core::row::Row;
 use sqlx_core::sql_str::AssertSqlSafe;
-use sqlx_postgres::{PgConnection, Postgres};
-use synchrotron_core::model::{AudienceKey, Columns, RowId};
+use sqlx_postgres::{PgConnection, PgRow};
+use synchrotron_core::model::{AudienceKey, Columns, Effect, RowId};
 
 use super::catalogue::{Column, Table};
 use super::values::{takes, text_of};
 
-/// A statement and its parameters, all of type text.
+/// A statement and its parameters.
 #[derive(Debug)]
 pub(crate) struct Statement {
     sql: String,
-    parameters: Vec<Option<String>>,
+    parameters: Vec<Vec<Option<String>>>,
 }
 
-/// The columns to write, by their place in the catalogue.
-pub(crate) type Assignments<'t> = Vec<(&'t Column, Option<String>)>;
-
-/// Pairs values with their columns. Columns that the table does not have (any more), and values that they do not take,
-/// are left out: uploads were checked before, and accepted history is never judged again.
-pub(crate) fn assignments<'t>(table: &'t Table, columns: &Columns) -> Assignments<'t> {
-    columns
-        .iter()
-        .filter_map(|(name, value)| table.columns.get(name).map(|column| (column, value)))
-        .filter(|(column, value)| column.writable && takes(column.class, value))
-        .map(|(column, value)| (column, text_of(value)))
-        .collect()
+/// Rows on which one statement works, and what their columns get.
+#[derive(Debug)]
+pub(crate) struct Targets<'t> {
+    columns: Vec<&'t Column>,
+    /// Ids, audiences, then a list of values for each column.
+    parameters: Vec<Vec<Option<String>>>,
 }
 
-/// Inserts a row unless its id is taken.
-pub(crate) fn insert(table: &Table, row_id: &RowId, audience_key: &AudienceKey, values: Assignments<'_>) -> Statement {
+impl<'t> Targets<'t> {
+    /// One row. Columns that the table does not have (any more), and values that they do not take, are left out: uploads
+    /// were checked before, and accepted history is never judged again.
+    pub(crate) fn one(table: &'t Table, row_id: &RowId, audience_key: &AudienceKey, values: &Columns) -> Self {
+        let assigned: Vec<(&Column, Option<String>)> = values
+            .iter()
+            .filter_map(|(name, value)| table.columns.get(name).map(|column| (column, value)))
+            .filter(|(column, value)| column.writable && takes(column.class, value))
+            .map(|(column, value)| (column, text_of(value)))
+            .collect();
+        let keys = [row_id.as_str(), audience_key.as_str()].map(|key| vec![Some(key.to_owned())]);
+        let values = assigned.iter().map(|(_, value)| vec![value.clone()]);
+        Self {
+            parameters: keys.into_iter().chain(values).collect(),
+            columns: assigned.into_iter().map(|(column, _)| column).collect(),
+        }
+    }
+
+    /// Rows whose effects name the same columns.
+    pub(crate) fn alike<'e>(
+        table: &'t Table,
+        effects: impl Iterator<Item = (&'e RowId, &'e AudienceKey, &'e Effect)>,
+    ) -> Self {
+        let mut all: Option<Self> = None;
+        for (row_id, audience_key, effect) in effects {
+            let one = Self::one(table, row_id, audience_key, effect.columns().unwrap_or(&Columns::new()));
+            match &mut all {
+                None => all = Some(one),
+                Some(all) => all.parameters.iter_mut().zip(one.parameters).for_each(|(all, one)| all.extend(one)),
+            }
+        }
+        all.expect("BUG: a run has an effect")
+    }
+
+    /// `unnest` of all parameters, as `d` with columns `id`, `audience`, `v0`, `v1`, …
+    fn data(&self) -> String {
+        let places: Vec<String> = (1..=self.parameters.len()).map(|n| format!("${n}::text[]")).collect();
+        let names: Vec<String> = (0..self.columns.len()).map(|n| format!(", v{n}")).collect();
+        format!("unnest({}) AS d(id, audience{})", places.join(", "), names.concat())
+    }
+}
+
+/// Inserts rows, except those whose id is taken.
+pub(crate) fn insert(table: &Table, rows: Targets<'_>) -> Statement {
     let mut names = vec!["\"id\"".to_owned()];
-    let mut places = vec![format!("$1::text::{}", table.id_type.cast())];
+    let mut values = vec![format!("d.id::{}", table.id_type.cast())];
     if !table.audience_generated {
         names.push("\"audience_key\"".to_owned());
-        places.push("$2::text".to_owned());
+        values.push("d.audience".to_owned());
     }
-    let mut parameters = keys(row_id, audience_key);
-    for (column, value) in values {
-        parameters.push(value);
+    for (index, column) in rows.columns.iter().enumerate() {
         names.push(column.quoted.clone());
-        places.push(format!("${}::text::{}", parameters.len(), column.cast));
+        values.push(format!("d.v{index}::{}", column.cast));
     }
     let sql = format!(
-        "/* materialize.insert */ INSERT INTO {} ({}) VALUES ({}) ON CONFLICT (\"id\") DO NOTHING \
-         RETURNING \"audience_key\"::text",
+        "/* materialize.insert */ INSERT INTO {} ({}) SELECT {} FROM {} ON CONFLICT (\"id\") DO NOTHING \
+         RETURNING \"id\"::text, \"audience_key\"::text",
         table.quoted,
         names.join(", "),
-        places.join(", ")
+        values.join(", "),
+        rows.data()
     );
-    Statement { sql, parameters }
+    Statement { sql, parameters: rows.parameters }
 }
 
-/// Sets columns of the row that has this id in this audience, `reset` ones to their defaults.
+/// Sets columns of the rows that have these ids in these audiences, `reset` ones to their defaults.
 pub(crate) fn update(
     table: &Table,
-    row_id: &RowId,
-    audience_key: &AudienceKey,
-    values: Assignments<'_>,
+    mut rows: Targets<'_>,
     reset: &[&Column],
     new_audience: Option<&AudienceKey>,
 ) -> Statement {
-    let mut parameters = keys(row_id, audience_key);
     let mut settings: Vec<String> = reset.iter().map(|column| format!("{} = DEFAULT", column.quoted)).collect();
-    for (column, value) in values {
-        parameters.push(value);
-        settings.push(format!("{} = ${}::text::{}", column.quoted, parameters.len(), column.cast));
+    for (index, column) in rows.columns.iter().enumerate() {
+        settings.push(format!("{} = d.v{index}::{}", column.quoted, column.cast));
     }
+    let data = rows.data();
     if let Some(new_audience) = new_audience.filter(|_| !table.audience_generated) {
-        parameters.push(Some(new_audience.as_str().to_owned()));
-        settings.push(format!("\"audience_key\" = ${}::text", parameters.len()));
+        rows.parameters.push(vec![Some(new_audience.as_str().to_owned())]);
+        settings.push(format!("\"audience_key\" = (${}::text[])[1]", rows.parameters.len()));
     }
     if settings.is_empty() {
         // Changes nothing, but the policies are asked all the same.
-        settings.push("\"id\" = \"id\"".to_owned());
+        settings.push("\"id\" = t.\"id\"".to_owned());
     }
     let sql = format!(
-        "/* materialize.update */ UPDATE {} SET {} WHERE \"id\" = $1::text::{} AND \"audience_key\" = $2::text \
-         RETURNING \"audience_key\"::text",
+        "/* materialize.update */ UPDATE {} AS t SET {} FROM {data} WHERE t.\"id\" = d.id::{} \
+         AND t.\"audience_key\" = d.audience RETURNING t.\"id\"::text, t.\"audience_key\"::text",
         table.quoted,
         settings.join(", "),
         table.id_type.cast()
     );
-    Statement { sql, parameters }
+    Statement { sql, parameters: rows.parameters }
 }
 
-/// Removes the row that has this id in this audience.
-pub(crate) fn delete(table: &Table, row_id: &RowId, audience_key: &AudienceKey) -> Statement {
+/// Removes the rows that have these ids in these audiences.
+pub(crate) fn delete(table: &Table, rows: Targets<'_>) -> Statement {
     let sql = format!(
-        "/* materialize.delete */ DELETE FROM {} WHERE \"id\" = $1::text::{} AND \"audience_key\" = $2::text \
-         RETURNING \"audience_key\"::text",
+        "/* materialize.delete */ DELETE FROM {} AS t USING {} WHERE t.\"id\" = d.id::{} \
+         AND t.\"audience_key\" = d.audience RETURNING t.\"id\"::text, t.\"audience_key\"::text",
+        table.quoted,
+        rows.data(),
+        table.id_type.cast()
+    );
+    Statement { sql, parameters: rows.parameters }
+}
+
+/// Reads the audiences of the rows that have these ids.
+pub(crate) fn audiences_of<'r>(table: &Table, ids: impl Iterator<Item = &'r RowId>) -> Statement {
+    let sql = format!(
+        "/* materialize.audience */ SELECT \"id\"::text, \"audience_key\"::text FROM {} WHERE \"id\" = ANY($1::text[]::{}[])",
         table.quoted,
         table.id_type.cast()
     );
-    Statement { sql, parameters: keys(row_id, audience_key) }
-}
-
-/// Reads the audience of the row that has this id.
-pub(crate) fn audience_of(table: &Table, row_id: &RowId) -> Statement {
-    let sql = format!(
-        "/* materialize.audience */ SELECT \"audience_key\"::text FROM {} WHERE \"id\" = $1::text::{}",
-        table.quoted,
-        table.id_type.cast()
-    );
-    Statement { sql, parameters: vec![Some(row_id.as_str().to_owned())] }
-}
-
-fn keys(row_id: &RowId, audience_key: &AudienceKey) -> Vec<Option<String>> {
-    vec![Some(row_id.as_str().to_owned()), Some(audience_key.as_str().to_owned())]
+    Statement { sql, parameters: vec![ids.map(|id| Some(id.as_str().to_owned())).collect()] }
 }
 
 impl Statement {
-    /// Runs it: the audience of the row that it matched. A row without an audience has the empty one, which no patch can
-    /// name.
-    pub(crate) async fn run(self, conn: &mut PgConnection) -> Result<Option<String>, sqlx_core::Error> {
+    /// Runs it: the audiences of the rows that it matched, by id. A row without an audience has the empty one, which no
+    /// patch can name.
+    pub(crate) async fn run(self, conn: &mut PgConnection) -> Result<HashMap<String, String>, sqlx_core::Error> {
+        let matched = |row: &PgRow| Ok((row.try_get(0)?, row.try_get::<Option<String>, _>(1)?.unwrap_or_default()));
         // Safe: built above from catalogue identifiers only.
-        let mut query = query_scalar::<Postgres, Option<String>>(AssertSqlSafe(self.sql));
+        let mut query = sqlx_core::query::query(AssertSqlSafe(self.sql));
         for parameter in self.parameters {
             query = query.bind(parameter);
         }
-        Ok(query.fetch_optional(conn).await?.map(Option::unwrap_or_default))
+        query.fetch_all(conn).await?.iter().map(matched).collect()
+    }
+
+    /// Runs it on one row: its audience, or nothing if it matched none.
+    pub(crate) async fn run_one(self, conn: &mut PgConnection) -> Result<Option<String>, sqlx_core::Error> {
+        Ok(self.run(conn).await?.into_values().next())
     }
 }

@@ -4,6 +4,7 @@
 //! - Roles and settings are local to the transaction: a pooled connection never keeps a user.
 //! - The user's id reaches policies as `synchrotron.user_id`, and as the JWT settings that PostgREST and Supabase
 //!   policies read.
+//! - Who acts as a user has said which one in the same statement: no policy ever sees the user before.
 
 use sqlx_postgres::PgConnection;
 use synchrotron_core::model::UserId;
@@ -25,39 +26,52 @@ pub(crate) struct Actor<'a> {
     /// The connection; statements on it run as the last [`Actor::act_as`] said.
     pub(crate) conn: &'a mut PgConnection,
     app_role: &'a str,
+    user_id: &'a UserId,
     acting: Acting,
+    /// Whether the transaction's settings name this user.
+    introduced: bool,
 }
 
 impl<'a> Actor<'a> {
-    /// Tells the transaction who the user is. It still acts as the server.
-    pub(crate) async fn introduce(
-        conn: &'a mut PgConnection,
-        user_id: &UserId,
-        app_role: &'a str,
-    ) -> Result<Self, sqlx_core::Error> {
-        query(
-            "/* act.introduce */ SELECT set_config('synchrotron.user_id', $1, true), \
-             set_config('request.jwt.claim.sub', $1, true), \
-             set_config('request.jwt.claims', json_build_object('sub', $1, 'role', $2)::text, true)",
-        )
-        .bind(user_id.as_str())
-        .bind(app_role)
-        .execute(&mut *conn)
-        .await?;
-        Ok(Self { conn, app_role, acting: Acting::Server })
+    /// Acts as the server, until it is to act as this user.
+    pub(crate) const fn introduce(conn: &'a mut PgConnection, user_id: &'a UserId, app_role: &'a str) -> Self {
+        Self { conn, app_role, user_id, acting: Acting::Server, introduced: false }
+    }
+
+    /// From now on, this is the user that it is to act as.
+    pub(crate) fn turn_to(&mut self, user_id: &'a UserId) {
+        if self.user_id != user_id {
+            self.user_id = user_id;
+            self.introduced = false;
+        }
     }
 
     /// Changes in whose name the next statements run.
     pub(crate) async fn act_as(&mut self, acting: Acting) -> Result<(), sqlx_core::Error> {
-        if self.acting != acting {
-            let role = match acting {
-                Acting::Server => "none",
-                Acting::User => self.app_role,
-            };
-            query("/* act.as */ SELECT set_config('role', $1, true)").bind(role).execute(&mut *self.conn).await?;
-            self.acting = acting;
+        match acting {
+            Acting::User if !self.introduced => {
+                query(
+                    "/* act.user */ SELECT set_config('synchrotron.user_id', $1, true), \
+                     set_config('request.jwt.claim.sub', $1, true), \
+                     set_config('request.jwt.claims', json_build_object('sub', $1, 'role', $2)::text, true), \
+                     set_config('role', $2, true)",
+                )
+                .bind(self.user_id.as_str())
+                .bind(self.app_role)
+                .execute(&mut *self.conn)
+                .await?;
+                self.introduced = true;
+            }
+            _ if self.acting == acting => {}
+            Acting::Server => self.set_role("none").await?,
+            Acting::User => self.set_role(self.app_role).await?,
         }
+        self.acting = acting;
         Ok(())
+    }
+
+    async fn set_role(&mut self, role: &str) -> Result<(), sqlx_core::Error> {
+        query("/* act.as */ SELECT set_config('role', $1, true)").bind(role).execute(&mut *self.conn).await.map(drop)
     }
 
     /// Marks a point to come back to, acting as the user.

@@ -22,15 +22,18 @@ const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
 /// Snapshots come in bursts.
 const IDLE_CONNECTIONS_FOR: Duration = Duration::from_secs(30);
 
-/// Whoever holds an audience's head and stands still must not hold up its writers for ever.
-const TIMEOUTS: &str = "/* start.timeouts */ SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'";
+/// Whoever holds an audience's head and stands still must not hold up its writers for ever. Texts that stand for values
+/// mean the same in every database: they are read, and written, in the forms of [`crate::materialize::FORMS`].
+const SESSION: &str = "/* start.session */ SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'; \
+    SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET extra_float_digits = 1; \
+    SET lc_monetary = 'C'";
 
 /// A pool on a database whose schema is up to date and whose roles and view are as they must be.
 pub(crate) async fn connect(settings: &Settings) -> Result<PgPool, StartError> {
     let pool = PgPoolOptions::new()
         .max_connections(settings.pool_connections_max)
         .acquire_timeout(ACQUIRE_WITHIN)
-        .after_connect(|conn, _| Box::pin(async move { conn.execute(TIMEOUTS).await.map(drop) }))
+        .after_connect(|conn, _| Box::pin(async move { conn.execute(SESSION).await.map(drop) }))
         .connect(settings.database_url.as_str())
         .await
         .map_err(StartError::doing("connect"))?;

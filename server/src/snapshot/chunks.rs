@@ -60,7 +60,7 @@ impl Chunks {
         let mut audiences = header::audiences(&mut tx, user_id, &request.audiences).await?;
         let known = header::known(&mut tx, user_id, &request.ids).await?;
         // From here on, the transaction acts as the user to its end.
-        Actor::introduce(&mut tx, user_id, &settings.app_role).await?.act_as(Acting::User).await?;
+        Actor::introduce(&mut tx, user_id, &settings.app_role).act_as(Acting::User).await?;
         query(FORMS).execute(&mut *tx).await?;
         header::count(&mut tx, catalogue, &mut audiences).await?;
         let rows = Rows::new(Arc::clone(catalogue), audiences.iter().map(|audience| &audience.audience_key));

@@ -25,7 +25,7 @@ pub(super) async fn digest(
     let mut tx = read::begin(pool).await?;
     let epoch = read::admit(&mut tx, user_id, request.client_id, request.epoch).await?;
     let found = header::audiences(&mut tx, user_id, &request.audiences).await?;
-    Actor::introduce(&mut tx, user_id, &settings.app_role).await?.act_as(Acting::User).await?;
+    Actor::introduce(&mut tx, user_id, &settings.app_role).act_as(Acting::User).await?;
     query(FORMS).execute(&mut *tx).await?;
     let mut rows = Rows::new(Arc::clone(catalogue), found.iter().map(|audience| &audience.audience_key));
     let empty = |head| AudienceDigest { head, rows: 0, digest: RowsDigest::default() };

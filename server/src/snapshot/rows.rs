@@ -8,10 +8,10 @@ use std::sync::Arc;
 use sqlx_core::row::Row;
 use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::{PgConnection, PgRow};
-use synchrotron_core::model::{AudienceKey, Columns, RowId, TableName, Value};
+use synchrotron_core::model::{AudienceKey, RowId, TableName, Value};
 use synchrotron_core::wire::SnapshotRow;
 
-use crate::materialize::{Catalogue, Table};
+use crate::materialize::{Catalogue, Table, columns_of, selected};
 use crate::pg::StoredFormError;
 
 /// The most rows that are here at once. Fewer if they are large.
@@ -85,23 +85,17 @@ fn fetch_next(count: usize, largest: usize) -> usize {
     (count * 2).min(1 << fit.ilog2())
 }
 
-/// All rows of a table that are in some audiences, and visible: id, audience, and the columns that can be written.
+/// All rows of a table that are in some audiences, and visible.
 pub(crate) fn rows_of(table: &Table) -> String {
-    let mut selected = vec!["\"id\"::text".to_owned(), "\"audience_key\"::text".to_owned()];
-    let columns = table.columns.values().filter(|column| column.writable);
-    selected.extend(columns.map(|column| column.form.select(&column.quoted)));
-    format!("SELECT {} FROM {} WHERE \"audience_key\" = ANY($1::text[])", selected.join(", "), table.quoted)
+    format!("SELECT {} FROM {} WHERE \"audience_key\" = ANY($1::text[])", selected(table), table.quoted)
 }
 
 fn read(name: &TableName, table: &Table, row: &PgRow) -> Result<(SnapshotRow, usize), sqlx_core::Error> {
-    let columns = table.columns.iter().filter(|(_, column)| column.writable).zip(2..);
-    let columns = columns.map(|((name, column), index)| Ok((name.clone(), column.form.read(row, index)?)));
-    let columns = columns.collect::<Result<Columns, sqlx_core::Error>>()?;
     let row = SnapshotRow {
         table: name.clone(),
         row_id: RowId::new(row.try_get::<String, _>(0)?).map_err(StoredFormError::from)?,
         audience_key: AudienceKey::new(row.try_get::<String, _>(1)?).map_err(StoredFormError::from)?,
-        columns,
+        columns: columns_of(table, row)?,
     };
     let bytes = encoded_bytes_max(&row);
     Ok((row, bytes))

@@ -1,6 +1,6 @@
 //! Random uploads with compaction in between, against the model: rows equal the fold of everything that was ever accepted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
@@ -73,9 +73,6 @@ struct Model {
     records: Vec<(ReplayKey, UploadRecord)>,
     /// Nothing is accepted at or beneath this.
     compacted: Option<ReplayKey>,
-    /// Rows that were there when all their effects were gone. Like rows that are older than the log, they cannot be
-    /// folded from their beginning, so corrections leave them alone here.
-    bare: BTreeSet<String>,
 }
 
 impl Model {
@@ -129,7 +126,7 @@ async fn take(
         }
         Turn::Correction { device, amends, steps } => {
             let actions = model.actions();
-            if actions.is_empty() || steps.iter().any(|step| model.bare.contains(ROWS[step.row])) {
+            if actions.is_empty() {
                 return Ok(());
             }
             let position = *amends.get(&actions);
@@ -160,9 +157,6 @@ async fn compaction(theatre: &Theatre, model: &mut Model, through: &prop::sample
     compact(theatre).await;
     let compacted = "SELECT compacted_clock || ' ' || compacted_client_id || ' ' || compacted_action_id \
         FROM synchrotron.audience_heads WHERE audience_key = 'project:p'";
-    let bare = "SELECT string_agg(id, ' ') FROM seats s WHERE NOT EXISTS \
-        (SELECT FROM synchrotron.action_modified_rows m WHERE m.row_id = s.id)";
-    model.bare.extend(theatre.scalar(bare).await.unwrap_or_default().split(' ').map(str::to_owned));
     model.compacted = theatre.scalar(compacted).await.map(|text| position_of(&text));
     Ok(())
 }

@@ -1,0 +1,162 @@
+//! One transaction for all uploads that wait together.
+//!
+//! Place in the journey: after the [`queue`](super::queue). Postgres makes one commit durable in the time in which it
+//! makes a hundred durable, and one statement for many rows is one way there and back.
+//!
+//! # Invariants
+//! - Uploads are first taken together; one that cannot be taken is left out, and then tried alone within a savepoint. So
+//!   nobody is refused for what another sent, and each answer is what it would be if the uploads had come one by one.
+//! - Whoever is refused leaves nothing: the transaction goes back to the savepoint.
+//! - Answers are told after the commit, and those that bind are kept in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use sqlx_core::sql_str::AssertSqlSafe;
+use sqlx_postgres::PgConnection;
+use synchrotron_core::model::{AudienceKey, ClientId, UserId};
+use synchrotron_core::wire::Outcome;
+
+use super::gate::audiences_of_all;
+use super::pass::{Candidate, Pass, PassError};
+use super::validate::{self, Measured};
+use super::{Ingest, Upload, foreign_client, known};
+use crate::materialize::Pace;
+use crate::pg::query;
+
+/// So many refused uploads are left out of a group one after the other; with more, each is tried alone.
+const LEFT_OUT_MAX: usize = 3;
+
+/// An upload that is not answered yet.
+#[derive(Debug)]
+pub(super) struct Open<'b> {
+    /// Its place in the group.
+    pub(super) place: usize,
+    /// As it came.
+    pub(super) upload: &'b Upload,
+    /// Its records, with what identifies them.
+    pub(super) records: Vec<Measured<'b>>,
+    /// Of the whole of it.
+    pub(super) hash: [u8; 32],
+}
+
+/// The outcomes of a group, by place, and whether they are kept for when the upload comes again.
+type Answers = Vec<Option<Outcome>>;
+
+impl Ingest {
+    /// Decides the fates of uploads of different devices in one transaction, which waits for no lock longer than this.
+    pub(super) async fn commit(
+        &self,
+        uploads: &[&Upload],
+        lock_within: Duration,
+    ) -> Result<Vec<Outcome>, sqlx_core::Error> {
+        let open: Vec<Open<'_>> = uploads.iter().copied().enumerate().map(measure).collect();
+        let hashes: Vec<[u8; 32]> = open.iter().map(|open| open.hash).collect();
+        let mut answers: Answers = vec![None; uploads.len()];
+        let begin = format!("BEGIN; SET LOCAL lock_timeout = {}", lock_within.as_millis());
+        // Safe: a number in words of ours.
+        let mut tx = self.pool.begin_with(AssertSqlSafe(begin)).await?;
+        let open = answer_known(&mut tx, open, &mut answers).await?;
+        let decided: Vec<usize> = open.iter().map(|open| open.place).collect();
+        if !open.is_empty() {
+            let users: BTreeSet<&UserId> = open.iter().map(|open| &open.upload.user_id).collect();
+            let audiences = audiences_of_all(&mut tx, &users).await?;
+            self.decide(&mut tx, &open, &audiences, &mut answers).await?;
+        }
+        let mut binding = Vec::new();
+        for place in decided {
+            if let Some(outcome @ (Outcome::Accepted { .. } | Outcome::Rejected { .. })) = &answers[place] {
+                binding.push((uploads[place], hashes[place], outcome));
+            }
+        }
+        known::store_outcomes(&mut tx, &binding).await?;
+        tx.commit().await?;
+        Ok(answers.into_iter().map(|outcome| outcome.expect("BUG: every upload is answered")).collect())
+    }
+
+    /// Takes uploads together, as far as that goes, and the rest one by one.
+    async fn decide(
+        &self,
+        tx: &mut PgConnection,
+        open: &[Open<'_>],
+        audiences: &BTreeMap<&UserId, BTreeSet<AudienceKey>>,
+        answers: &mut Answers,
+    ) -> Result<(), sqlx_core::Error> {
+        let candidate = |open| Candidate::new(open, audiences);
+        let mut together: Vec<Candidate<'_>> = open.iter().map(candidate).collect();
+        let mut alone: Vec<Candidate<'_>> = Vec::new();
+        while !together.is_empty() {
+            let pass = Pass { ingest: self, candidates: &together, pace: Pace::Runs };
+            match self.attempt(tx, &pass).await? {
+                Ok(outcomes) => {
+                    for (candidate, outcome) in together.drain(..).zip(outcomes) {
+                        answers[candidate.open.place] = Some(outcome);
+                    }
+                }
+                Err(PassError::Refused { place, .. }) if alone.len() < LEFT_OUT_MAX => {
+                    alone.push(together.remove(place));
+                }
+                Err(_) => alone.append(&mut together),
+            }
+        }
+        alone.sort_by_key(|candidate| candidate.open.place);
+        for candidate in alone {
+            let pass = Pass { ingest: self, candidates: std::slice::from_ref(&candidate), pace: Pace::OneByOne };
+            let outcome = match self.attempt(tx, &pass).await? {
+                Ok(mut outcomes) => outcomes.remove(0),
+                Err(PassError::Refused { outcome, .. }) => *outcome,
+                Err(PassError::Clash(error)) => return Err(error),
+            };
+            answers[candidate.open.place] = Some(outcome);
+        }
+        Ok(())
+    }
+
+    /// One pass, of which nothing stays if it fails.
+    async fn attempt(
+        &self,
+        tx: &mut PgConnection,
+        pass: &Pass<'_, '_>,
+    ) -> Result<Result<Vec<Outcome>, PassError>, sqlx_core::Error> {
+        query("/* ingest.begin */ SAVEPOINT pass").execute(&mut *tx).await?;
+        let done = match pass.run(tx).await {
+            Ok(outcomes) => return Ok(Ok(outcomes)),
+            Err(error) => error.undoable()?,
+        };
+        query("/* ingest.undo */ ROLLBACK TO SAVEPOINT pass").execute(&mut *tx).await?;
+        Ok(Err(done))
+    }
+}
+
+fn measure((place, upload): (usize, &Upload)) -> Open<'_> {
+    let records = validate::measure(&upload.batch);
+    let hash = validate::batch_hash(&records);
+    Open { place, upload, records, hash }
+}
+
+/// Answers what needs no judgement: foreign devices, other histories, batches that were answered before. Returns the rest.
+async fn answer_known<'b>(
+    tx: &mut PgConnection,
+    mut open: Vec<Open<'b>>,
+    answers: &mut Answers,
+) -> Result<Vec<Open<'b>>, sqlx_core::Error> {
+    let clients: BTreeMap<ClientId, &UserId> =
+        open.iter().map(|open| (open.upload.batch.client_id, &open.upload.user_id)).collect();
+    let owners = known::bind_clients(tx, &clients).await?;
+    let (epoch, stored) = known::answered(tx, &open).await?;
+    open.retain(|open| {
+        let batch = &open.upload.batch;
+        let earlier = stored.get(&(batch.client_id, batch.batch_id)).filter(|(hash, _)| *hash == open.hash);
+        let answer = if owners[&batch.client_id] != open.upload.user_id.as_str() {
+            Some(Outcome::Refused(foreign_client()))
+        } else if batch.epoch != epoch {
+            Some(Outcome::EpochChanged { current: epoch })
+        } else {
+            earlier.map(|(_, outcome)| outcome.clone())
+        };
+        let unanswered = answer.is_none();
+        answers[open.place] = answer;
+        unanswered
+    });
+    Ok(open)
+}

@@ -1,0 +1,275 @@
+//! One pass over uploads: judge each, write all that are admitted, and number them.
+//!
+//! Place in the journey: within a [`group`](super::group)'s transaction, beneath its savepoint. It answers what can be
+//! answered without writing, and fails as a whole when one of the rest turns out to be refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx_postgres::PgConnection;
+use synchrotron_core::model::{ActionId, AudienceKey, RowKey, ServerIngestId, UserId};
+use synchrotron_core::wire::{Outcome, RejectionKind};
+
+use super::age::Ages;
+use super::append::{self, Author};
+use super::gate::{Gate, LockedHeads, audiences_of};
+use super::group::Open;
+use super::known::{self, Known};
+use super::validate::{self, Measured};
+use super::{Ingest, Rejection};
+use crate::clock::now_ms;
+use crate::materialize::{MaterializeError, Materializer, Pace, Refused, newest_positions};
+use crate::pg::Actor;
+use crate::settings::HeadGate;
+
+/// An upload that may be taken.
+#[derive(Debug)]
+pub(super) struct Candidate<'g> {
+    pub(super) open: &'g Open<'g>,
+    /// The uploader's audiences.
+    visible: &'g BTreeSet<AudienceKey>,
+    /// The audiences that its records have rows in.
+    touched: BTreeSet<&'g AudienceKey>,
+}
+
+impl<'g> Candidate<'g> {
+    pub(super) fn new(open: &'g Open<'g>, audiences: &'g BTreeMap<&UserId, BTreeSet<AudienceKey>>) -> Self {
+        let touched = open.records.iter().flat_map(|record| record.audiences()).collect();
+        Self { open, visible: &audiences[&open.upload.user_id], touched }
+    }
+
+    /// The audiences of which its device must have seen everything.
+    pub(super) fn covered(&self, mode: HeadGate) -> impl Iterator<Item = &'g AudienceKey> {
+        self.visible.iter().filter(move |key| match mode {
+            HeadGate::Visible => true,
+            HeadGate::Touched => self.touched.contains(key),
+        })
+    }
+}
+
+/// What is written of an upload.
+struct Admitted<'g> {
+    place: usize,
+    candidate: &'g Candidate<'g>,
+    /// Those of its records that are new.
+    new: Vec<&'g Measured<'g>>,
+    /// The numbers of the others.
+    ids: BTreeMap<ActionId, ServerIngestId>,
+    /// Audiences that it founds, each with the first record that writes to it.
+    founded: BTreeMap<&'g AudienceKey, ActionId>,
+    /// Audiences that it may write to.
+    writable: BTreeSet<AudienceKey>,
+}
+
+/// Why a pass has to be taken back.
+#[derive(Debug)]
+pub(super) enum PassError {
+    /// One upload is refused.
+    Refused {
+        /// Which, by its place in the pass.
+        place: usize,
+        /// What it is told, if it was tried alone.
+        outcome: Box<Outcome>,
+    },
+    /// Uploads that cannot be together, such as two that use one id; or trouble of the server.
+    Clash(sqlx_core::Error),
+}
+
+impl From<sqlx_core::Error> for PassError {
+    fn from(error: sqlx_core::Error) -> Self {
+        Self::Clash(error)
+    }
+}
+
+impl PassError {
+    /// Itself if another pass can go better in the same transaction, else the trouble.
+    pub(super) fn undoable(self) -> Result<Self, sqlx_core::Error> {
+        match self {
+            Self::Clash(error) if !is_unique_violation(&error) => Err(error),
+            undoable => Ok(undoable),
+        }
+    }
+}
+
+fn is_unique_violation(error: &sqlx_core::Error) -> bool {
+    matches!(error, sqlx_core::Error::Database(error) if error.is_unique_violation())
+}
+
+/// Uploads that are taken together.
+#[derive(Debug)]
+pub(super) struct Pass<'i, 'g> {
+    pub(super) ingest: &'i Ingest,
+    pub(super) candidates: &'g [Candidate<'g>],
+    pub(super) pace: Pace,
+}
+
+impl Pass<'_, '_> {
+    /// The outcome of each, all written that are accepted.
+    pub(super) async fn run(&self, tx: &mut PgConnection) -> Result<Vec<Outcome>, PassError> {
+        let mode = self.ingest.settings.head_gate;
+        let known = Known::read(tx, self.candidates.iter().flat_map(|candidate| &candidate.open.records)).await?;
+        let touched: BTreeSet<&AudienceKey> =
+            self.candidates.iter().flat_map(|candidate| candidate.touched.iter().copied()).collect();
+        let seen: BTreeSet<&AudienceKey> = match mode {
+            HeadGate::Visible => self.candidates.iter().flat_map(|candidate| candidate.visible).collect(),
+            HeadGate::Touched => BTreeSet::new(),
+        };
+        let heads = LockedHeads::lock(tx, &touched, &seen).await?;
+        let ages = Ages::read(tx, self.candidates, &known).await?;
+        let mut gate = Gate::read(tx, mode, &heads, self.candidates).await?;
+
+        let mut outcomes: Vec<Option<Outcome>> = vec![None; self.candidates.len()];
+        let mut admitted = Vec::new();
+        for (place, candidate) in self.candidates.iter().enumerate() {
+            match self.admit(tx, place, candidate, &known, &heads, (&ages, &gate)).await? {
+                Ok(one) => {
+                    let audiences = one.new.iter().flat_map(|record| record.audiences());
+                    gate.pass(candidate.open.upload.batch.client_id, audiences);
+                    admitted.push(one);
+                }
+                Err(outcome) => outcomes[place] = Some(outcome),
+            }
+        }
+        for (place, ids) in self.write(tx, &admitted, &heads).await? {
+            outcomes[place] = Some(Outcome::Accepted { ids });
+        }
+        Ok(outcomes.into_iter().map(|outcome| outcome.expect("BUG: admitted or answered")).collect())
+    }
+
+    /// Judges an upload by everything that can be known before it is written.
+    async fn admit<'g>(
+        &self,
+        tx: &mut PgConnection,
+        place: usize,
+        candidate: &'g Candidate<'g>,
+        known: &Known,
+        heads: &LockedHeads,
+        (ages, gate): (&Ages, &Gate<'_>),
+    ) -> Result<Result<Admitted<'g>, Outcome>, sqlx_core::Error> {
+        let Open { upload, records, .. } = candidate.open;
+        let ids = match known.of(records) {
+            Ok(ids) if ids.len() == records.len() => return Ok(Err(Outcome::Accepted { ids })),
+            Ok(ids) => ids,
+            Err(rejection) => return Ok(Err(rejection.into())),
+        };
+        let new: Vec<&Measured<'_>> = records.iter().filter(|r| !ids.contains_key(&r.upload.id)).collect();
+        let judged = self.check(&new).and_then(|()| {
+            ages.admit(place)?;
+            gate.admit(self.ingest.settings.head_gate, place, candidate)?;
+            Ok(founded_audiences(&new, candidate.visible, heads, gate)?)
+        });
+        let founded = match judged {
+            Ok(founded) => founded,
+            Err(outcome) => return Ok(Err(outcome)),
+        };
+        if let Err(rejection) = known::check_amended(tx, &new, &upload.user_id, candidate.visible).await? {
+            return Ok(Err(rejection.into()));
+        }
+        let writable = candidate.visible.iter().chain(founded.keys().copied()).cloned().collect();
+        Ok(Ok(Admitted { place, candidate, new, ids, founded, writable }))
+    }
+
+    fn check(&self, new: &[&Measured<'_>]) -> Result<(), Outcome> {
+        let mut seen = BTreeSet::new();
+        for record in new {
+            if !seen.insert(record.upload.id) {
+                let reason = "the id comes twice in the batch".to_owned();
+                return Err(Rejection { action: record.upload.id, kind: RejectionKind::DuplicateId, reason }.into());
+            }
+            validate::check_record(record, &self.ingest.settings, &self.ingest.catalogue)?;
+        }
+        validate::check_clocks(new, &self.ingest.settings, now_ms())
+    }
+
+    /// Appends and materializes all that is admitted; the numbers of each upload's records, by its place.
+    async fn write(
+        &self,
+        tx: &mut PgConnection,
+        admitted: &[Admitted<'_>],
+        heads: &LockedHeads,
+    ) -> Result<Vec<(usize, BTreeMap<ActionId, ServerIngestId>)>, PassError> {
+        let Some(first) = admitted.first() else { return Ok(Vec::new()) };
+        let all: Vec<(Author<'_>, &Measured<'_>)> = admitted
+            .iter()
+            .flat_map(|one| {
+                let upload = one.candidate.open.upload;
+                let author = Author { client_id: upload.batch.client_id, user_id: &upload.user_id };
+                one.new.iter().map(move |record| (author, *record))
+            })
+            .collect();
+        let rows: BTreeSet<RowKey> =
+            all.iter().flat_map(|(_, record)| &record.upload.rows).map(|patch| patch.row_key()).collect();
+        let newest = newest_positions(tx, &Vec::from_iter(rows)).await?;
+        let numbered = append::append(tx, &all, heads).await?;
+        let last_number = numbered.last().map_or(0, |record| record.number);
+        let app_role = &self.ingest.settings.app_role;
+        let actor = Actor::introduce(tx, &first.candidate.open.upload.user_id, app_role);
+        let catalogue = &self.ingest.catalogue;
+        let mut materializer = Materializer::new(actor, catalogue, &first.writable, newest, last_number, self.pace);
+        materializer.begin(numbered.iter().copied()).await?;
+        let mut rest = numbered.as_slice();
+        let mut accepted = Vec::with_capacity(admitted.len());
+        for one in admitted {
+            let (records, others) = rest.split_at(one.new.len());
+            rest = others;
+            let user_id = &one.candidate.open.upload.user_id;
+            let refused = |Refused { action, error }| refused(one.place, action, error);
+            materializer.upload(user_id, &one.writable, records).await.map_err(refused)?;
+            if !one.founded.is_empty() {
+                let conn = materializer.as_server().await?;
+                check_founded(conn, one).await?;
+            }
+            let numbers = records.iter().map(|record| (record.upload.id, ServerIngestId::new(record.number)));
+            accepted.push((one.place, one.ids.clone().into_iter().chain(numbers).collect()));
+        }
+        materializer.end().await?;
+        Ok(accepted)
+    }
+}
+
+fn refused(place: usize, action: ActionId, error: MaterializeError) -> PassError {
+    match error {
+        MaterializeError::Database(error) => PassError::Clash(error),
+        MaterializeError::Refused(complaint) => {
+            let rejection = Rejection { action, kind: complaint.kind, reason: complaint.reason };
+            PassError::Refused { place, outcome: Box::new(rejection.into()) }
+        }
+    }
+}
+
+/// Audiences that the user is not in yet, each with the first record that writes to it.
+///
+/// An action may found an audience: make a project and its own membership in one. So a label that nobody used before is
+/// judged when the upload's rows are there; one that has a history is simply not the user's.
+fn founded_audiences<'b>(
+    new: &[&Measured<'b>],
+    visible: &BTreeSet<AudienceKey>,
+    heads: &LockedHeads,
+    gate: &Gate<'_>,
+) -> Result<BTreeMap<&'b AudienceKey, ActionId>, Rejection> {
+    let mut founded = BTreeMap::new();
+    for record in new {
+        for patch in record.upload.rows.iter().filter(|patch| !visible.contains(&patch.audience_key)) {
+            if heads.head(&patch.audience_key) > 0 || gate.is_written(&patch.audience_key) {
+                return Err(foreign_audience(record.upload.id, &patch.audience_key));
+            }
+            founded.entry(&patch.audience_key).or_insert(record.upload.id);
+        }
+    }
+    Ok(founded)
+}
+
+async fn check_founded(conn: &mut PgConnection, one: &Admitted<'_>) -> Result<(), PassError> {
+    let audiences = audiences_of(conn, &one.candidate.open.upload.user_id).await?;
+    match one.founded.iter().find(|(audience_key, _)| !audiences.contains(**audience_key)) {
+        Some((audience_key, action)) => {
+            let outcome = foreign_audience(*action, audience_key).into();
+            Err(PassError::Refused { place: one.place, outcome: Box::new(outcome) })
+        }
+        None => Ok(()),
+    }
+}
+
+fn foreign_audience(action: ActionId, audience_key: &AudienceKey) -> Rejection {
+    let reason = format!("the user is not in audience {audience_key}");
+    Rejection { action, kind: RejectionKind::Denied, reason }
+}

@@ -1,0 +1,190 @@
+//! Where uploads wait for a transaction, and for their outcomes.
+//!
+//! Place in the journey: first hop of ingest. Nothing waits for company: a worker that is free takes what is there, and
+//! while it works the next group gathers. So an upload alone is as quick as it can be, and many are taken together.
+//!
+//! # Invariants
+//! - Every upload gets one outcome, unless its caller has left. One whose caller has left is decided all the same.
+//! - A group has one upload of a device at most; of several, the later wait.
+//! - What holds up one upload, such as a row that a long transaction has locked, holds up the others of its group for a
+//!   moment only: then each is tried alone, beside the workers.
+//! - A user that sends too much is told to come back, and keeps nobody else waiting.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use synchrotron_core::model::{ClientId, UserId};
+use synchrotron_core::wire::{Outcome, UploadBatch};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::limits::{Limits, Share};
+use super::{Ingest, Upload};
+
+/// How long a device waits after trouble of the server.
+const RETRY_AFTER_MS: u64 = 500;
+
+/// An upload and who waits for its outcome.
+#[derive(Debug)]
+struct Waiting {
+    upload: Upload,
+    answer: oneshot::Sender<Outcome>,
+    _share: Share,
+}
+
+/// The uploads that wait, and the workers that take them. Dropped, it takes nothing more, and what is under way is rolled
+/// back.
+#[derive(Debug)]
+pub(crate) struct IngestQueue {
+    waiting: mpsc::Sender<Waiting>,
+    limits: Limits,
+    _workers: JoinSet<()>,
+}
+
+impl IngestQueue {
+    /// Begins to work.
+    pub(crate) fn start(ingest: Ingest) -> Self {
+        let bounds = ingest.settings.uploads;
+        let (waiting, receiver) = mpsc::channel(bounds.waiting_max);
+        let worker = Worker {
+            ingest: Arc::new(ingest),
+            line: Arc::new(tokio::sync::Mutex::new(Line { receiver, postponed: VecDeque::new() })),
+            alone: Arc::new(Semaphore::new(usize::try_from(bounds.alone_max).unwrap_or(Semaphore::MAX_PERMITS))),
+        };
+        let mut workers = JoinSet::new();
+        for _worker in 0..bounds.workers {
+            workers.spawn(worker.clone().work());
+        }
+        Self { waiting, limits: Limits::new(&bounds), _workers: workers }
+    }
+
+    /// Waits for the outcome of an upload.
+    ///
+    /// # Panics
+    /// If working on this upload alone panicked: a carrier that counts deliveries gives it up some day.
+    pub(crate) async fn upload(&self, user_id: &UserId, batch: UploadBatch) -> Outcome {
+        let share = match self.limits.admit(user_id, batch.records.len()) {
+            Ok(share) => share,
+            Err(after) => return retry(after),
+        };
+        let (answer, outcome) = oneshot::channel();
+        let upload = Upload { user_id: user_id.clone(), batch };
+        if self.waiting.try_send(Waiting { upload, answer, _share: share }).is_err() {
+            tracing::warn!("too many uploads wait");
+            return Outcome::Retry { after_ms: RETRY_AFTER_MS };
+        }
+        outcome.await.expect("BUG: working on this upload panicked")
+    }
+}
+
+fn retry(after: Duration) -> Outcome {
+    Outcome::Retry { after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1) }
+}
+
+/// Uploads in the order in which they came.
+#[derive(Debug)]
+struct Line {
+    receiver: mpsc::Receiver<Waiting>,
+    /// Those that could not be in the group before, oldest first.
+    postponed: VecDeque<Waiting>,
+}
+
+impl Line {
+    /// Waits for an upload, and takes those that wait beside it; none when nobody will send any more.
+    async fn next(&mut self, uploads_max: usize, records_max: usize) -> Vec<Waiting> {
+        let mut group = Vec::new();
+        let mut devices: BTreeSet<ClientId> = BTreeSet::new();
+        let mut records = 0;
+        let mut again = VecDeque::new();
+        while group.len() < uploads_max && records < records_max {
+            let next = match self.postponed.pop_front() {
+                Some(postponed) => postponed,
+                None if group.is_empty() && again.is_empty() => match self.receiver.recv().await {
+                    Some(waiting) => waiting,
+                    None => break,
+                },
+                None => match self.receiver.try_recv() {
+                    Ok(waiting) => waiting,
+                    Err(_) => break,
+                },
+            };
+            if devices.insert(next.upload.batch.client_id) {
+                records += next.upload.batch.records.len();
+                group.push(next);
+            } else {
+                again.push_back(next);
+            }
+        }
+        again.append(&mut self.postponed);
+        self.postponed = again;
+        group
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Worker {
+    ingest: Arc<Ingest>,
+    line: Arc<tokio::sync::Mutex<Line>>,
+    /// Room for uploads that are tried alone.
+    alone: Arc<Semaphore>,
+}
+
+impl Worker {
+    async fn work(self) {
+        let bounds = self.ingest.settings.uploads;
+        loop {
+            let group = self.line.lock().await.next(bounds.group_uploads_max, bounds.group_records_max).await;
+            if group.is_empty() {
+                return;
+            }
+            let within = if group.len() == 1 { bounds.lock_within } else { bounds.group_lock_within };
+            let Err(group) = self.take(group, within).await else { continue };
+            for waiting in group {
+                let (worker, alone) = (self.clone(), Arc::clone(&self.alone));
+                tokio::spawn(async move {
+                    let _room = alone.acquire_owned().await;
+                    // Its caller hears of a panic by the answer that is dropped.
+                    drop(worker.take(vec![waiting], bounds.lock_within).await);
+                });
+            }
+        }
+    }
+
+    /// Decides a group and tells the outcomes; a group of several that met trouble is given back, to be tried one by one.
+    async fn take(&self, group: Vec<Waiting>, lock_within: Duration) -> Result<(), Vec<Waiting>> {
+        let uploads: Vec<&Upload> = group.iter().map(|waiting| &waiting.upload).collect();
+        let committing = AssertUnwindSafe(self.ingest.commit(&uploads, lock_within)).catch_unwind();
+        let outcomes = match committing.await {
+            Ok(Ok(outcomes)) => outcomes,
+            Ok(Err(error)) => {
+                tracing::warn!(error = %error, uploads = uploads.len(), "ingest.retry");
+                if uploads.len() > 1 && is_about_one(&error) {
+                    return Err(group);
+                }
+                vec![Outcome::Retry { after_ms: RETRY_AFTER_MS }; uploads.len()]
+            }
+            Err(_) => {
+                tracing::error!(uploads = uploads.len(), "work on uploads panicked");
+                if uploads.len() > 1 {
+                    return Err(group);
+                }
+                return Ok(());
+            }
+        };
+        for (waiting, outcome) in group.into_iter().zip(outcomes) {
+            // Whoever asked may have left.
+            let _told = waiting.answer.send(outcome);
+        }
+        Ok(())
+    }
+}
+
+/// Whether one upload may be what the trouble is about: it waited for a lock for too long, took too long, or is a riddle.
+/// When Postgres is away, trying each alone would only take longer.
+fn is_about_one(error: &sqlx_core::Error) -> bool {
+    matches!(error, sqlx_core::Error::Database(error) if error.code().is_none_or(|code| !code.starts_with("57P") && !code.starts_with("53")))
+        || matches!(error, sqlx_core::Error::Decode(_) | sqlx_core::Error::RowNotFound)
+}
