@@ -6,7 +6,7 @@
 //! # Invariants
 //! - Age is the time of arrival, by the clock of Postgres. The history does not change: its epoch stays.
 //! - The fold of what is left, onto images where effects are gone, is the row; and stays so, because nothing is taken any
-//!   more at or beneath a compacted position ([`ingest`](crate::ingest), `age`).
+//!   more at or beneath a compacted position (`ingest/age.rs`).
 //! - A device is told to take a snapshot exactly when a record that another device wrote is gone and above its cursor.
 //! - An id is remembered for much longer than its record: what was done is not done twice.
 //!
