@@ -99,8 +99,8 @@ DECLARE
             -- FOR EACH ROW and BEFORE; INSERT or UPDATE
             AND t.tgtype & 3 = 3 AND t.tgtype & 20 <> 0 AND NOT t.tgisinternal AND t.tgenabled <> 'D');
     made_for CONSTANT text := CASE WHEN altered THEN '1 all' ELSE '1 but ' || session_user END;
-    arguments CONSTANT bytea := convert_to(known_as, getdatabaseencoding()) || '\x00'
-        || convert_to(made_for, getdatabaseencoding()) || '\x00';
+    arguments CONSTANT bytea := convert_to(known_as, getdatabaseencoding()) || decode('00', 'hex')
+        || convert_to(made_for, getdatabaseencoding()) || decode('00', 'hex');
     condition text := '';
 BEGIN
     IF EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = tracked AND t.tgname = 'synchrotron_capture'

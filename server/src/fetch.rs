@@ -11,8 +11,8 @@
 
 use sqlx_core::row::Row;
 use sqlx_postgres::{PgConnection, PgPool};
-use synchrotron_core::model::{AudienceKey, Cursor, Cursors, UserId};
-use synchrotron_core::wire::{AudienceHead, FetchPage, FetchRequest};
+use synchrotron_core::model::{AudienceKey, ClientId, Cursor, Cursors, UserId};
+use synchrotron_core::wire::{AudienceHead, Fault, FaultCode, FetchPage, FetchRequest};
 
 use crate::metrics::METRICS;
 use crate::pg::{Acting, Actor, query, read_log};
@@ -31,7 +31,12 @@ pub(crate) async fn fetch(
 ) -> Result<FetchPage, ReadError> {
     let mut tx = read::begin(pool).await?;
     let epoch = read::admit(&mut tx, user_id, request.client_id, request.epoch).await?;
-    let heads = audience_heads(&mut tx, user_id).await?;
+    let heads = audience_heads(&mut tx, user_id, request.client_id).await?;
+    check_retained(&heads, &request.cursors)?;
+    if heads.iter().any(|head| request.cursors.get(&head.audience_key).is_some_and(|cursor| *cursor > head.head)) {
+        let client = request.client_id;
+        tracing::warn!(%client, "a device knows of records that are not here: was a backup restored without a new epoch?");
+    }
     let mut actor = Actor::introduce(&mut tx, user_id, &settings.app_role);
     actor.act_as(Acting::User).await?;
     let page = choose(actor.conn, &heads, &request.cursors, settings.page_bytes_max).await?;
@@ -48,27 +53,42 @@ pub(crate) async fn fetch(
     Ok(FetchPage { epoch, records, cursors: cursors.collect(), more: page.more })
 }
 
-/// A user's audiences with their heads, in byte order; read as the server.
+/// A user's audiences with their heads and what a device may lack of them, in byte order; read as the server.
 pub(crate) async fn audience_heads(
     conn: &mut PgConnection,
     user_id: &UserId,
+    client_id: ClientId,
 ) -> Result<Vec<AudienceHead>, sqlx_core::Error> {
     let rows = query(
-        "/* heads */ SELECT a.audience_key, coalesce(h.head, 0) FROM synchrotron.audiences_of($1) AS a(audience_key) \
+        "/* heads */ SELECT a.audience_key, coalesce(h.head, 0), coalesce(synchrotron.retained_for(h, $2), 0) \
+         FROM synchrotron.audiences_of($1) AS a(audience_key) \
          LEFT JOIN synchrotron.audience_heads h ON h.audience_key = a.audience_key \
          WHERE a.audience_key IS NOT NULL ORDER BY a.audience_key COLLATE \"C\"",
     )
     .bind(user_id.as_str())
+    .bind(*client_id.as_uuid())
     .fetch_all(conn)
     .await?;
     let head = |row: &sqlx_postgres::PgRow| {
-        // Nothing is compacted away yet.
-        let retained = Cursor::START;
         let audience_key = AudienceKey::new(row.try_get::<String, _>(0)?);
         let audience_key = audience_key.map_err(|error| sqlx_core::Error::Decode(Box::new(error)))?;
-        Ok(AudienceHead { audience_key, head: Cursor::new(row.try_get(1)?), retained })
+        Ok(AudienceHead { audience_key, head: Cursor::new(row.try_get(1)?), retained: Cursor::new(row.try_get(2)?) })
     };
     rows.iter().map(head).collect()
+}
+
+/// What is compacted away cannot be fetched: a device that may lack it takes a snapshot.
+fn check_retained(heads: &[AudienceHead], cursors: &Cursors) -> Result<(), Fault> {
+    let cursor = |head: &AudienceHead| cursors.get(&head.audience_key).copied().unwrap_or_default();
+    match heads.iter().find(|head| cursor(head) < head.retained) {
+        Some(head) => {
+            let (audience_key, retained, cursor) = (&head.audience_key, head.retained, cursor(head));
+            let fact =
+                format!("records of {audience_key} through {retained} are compacted away, the cursor is {cursor}");
+            Err(Fault::new(FaultCode::Compacted, fact))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Which records a page holds.

@@ -3,7 +3,9 @@
 //! Place in the journey: between `ingest`, which writes the outbox in its transaction, and a carrier. Any process may
 //! publish what any other committed; a slice that is published twice is dropped by its readers.
 //!
-//! Invariant: slices of one audience come in commit order, each `prev` the `through` before it.
+//! # Invariants
+//! - Slices of one audience come in commit order, each `prev` the `through` before it.
+//! - A slice has all its records, or none: then its readers fetch. None is left of one that was compacted in part.
 
 use sqlx_core::row::Row;
 use sqlx_postgres::{PgConnection, PgPool, PgRow};
@@ -37,7 +39,16 @@ async fn read_slice(conn: &mut PgConnection, epoch: Epoch, row: &PgRow) -> Resul
     let (key, prev, through): (String, i64, i64) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
     let numbers = query(SLICE).bind(&key).bind(prev).bind(through).fetch_all(&mut *conn).await?;
     let numbers = numbers.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
-    let records = read_log(conn, &numbers, std::slice::from_ref(&key)).await?;
+    let mut records = read_log(conn, &numbers, std::slice::from_ref(&key)).await?;
+    // Asked last: whatever was compacted by now was so before, or was read.
+    let cut = query("/* outbox.cut */ SELECT retained > $2 FROM synchrotron.audience_heads WHERE audience_key = $1")
+        .bind(&key)
+        .bind(prev)
+        .fetch_optional(conn)
+        .await?;
+    if cut.is_some_and(|row| row.get(0)) {
+        records.clear();
+    }
     let audience_key = AudienceKey::new(key).map_err(|error| sqlx_core::Error::Decode(Box::new(error)))?;
     Ok(Slice { epoch, audience_key, prev: Cursor::new(prev), through: Cursor::new(through), records })
 }

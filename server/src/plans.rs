@@ -8,7 +8,7 @@ use synchrotron_core::model::TableName;
 
 use crate::service::Service;
 use crate::settings::Settings;
-use crate::{capture, fetch, ingest, materialize, observe, outbox, pg, snapshot, status};
+use crate::{capture, compaction, fetch, ingest, materialize, observe, outbox, pg, snapshot, status};
 
 /// 20,000 records in 50 audiences, each row with ten effects.
 const FILL: &str = "
@@ -29,14 +29,35 @@ const FILL: &str = "
     SELECT 'seats', 'r' || n, 'project:p1', 'INSERT', false FROM generate_series(1, 20000) n;
     INSERT INTO synchrotron.action_audiences SELECT 'project:p' || 1 + clock % 50, server_ingest_id, id, client_id
     FROM synchrotron.action_records;
+    INSERT INTO synchrotron.compacted_records SELECT gen_random_uuid(), -n, 'u', '\\x00', n FROM generate_series(1, 20000) n;
+    INSERT INTO synchrotron.row_images SELECT 'seats', 'gone' || n, n, gen_random_uuid(), gen_random_uuid(),
+        NULL, NULL, true
+    FROM generate_series(1, 20000) n;
+    INSERT INTO synchrotron.outbox (audience_key, prev, through) SELECT 'a', n, n FROM generate_series(1, 20000) n;
+    INSERT INTO synchrotron.clients SELECT gen_random_uuid(), 'u' FROM generate_series(1, 20000) n;
+    INSERT INTO synchrotron.upload_outcomes SELECT gen_random_uuid(), gen_random_uuid(), 'u', '', ''
+    FROM generate_series(1, 20000) n;
     ANALYZE";
 
-const LOG: [&str; 6] =
-    ["action_records", "action_modified_rows", "action_audiences", "upload_outcomes", "row_images", "staged_writes"];
+const LOG: [&str; 9] = [
+    "action_records",
+    "action_modified_rows",
+    "action_audiences",
+    "upload_outcomes",
+    "compacted_records",
+    "row_images",
+    "staged_writes",
+    "outbox",
+    "clients",
+];
 const AUDIENCES: &str = "ARRAY['project:p1', 'project:p2', 'project:p3', 'project:p4', 'project:p5']";
 const CURSORS: &str = "ARRAY[19000, 19500, 0, 0, 19999]::bigint[]";
 const IDS: &str = "ARRAY['00000000-0000-0000-0000-000000000007', '00000000-0000-0000-0000-000000000008']::uuid[]";
-const CLIENTS: &str = "array_fill('00000000-0000-0000-0000-000000000000'::uuid, ARRAY[5])";
+const SEATS: &str = "ARRAY['seats', 'seats', 'seats', 'seats', 'seats'], ARRAY['r1', 'r2', 'r3', 'r4', 'r5']";
+/// Five positions, and their devices alone.
+const FIVE: &str = "ARRAY[1, 2, 3, 4, 5], array_fill('00000000-0000-0000-0000-000000000007'::uuid, ARRAY[5]), \
+    array_fill('00000000-0000-0000-0000-000000000007'::uuid, ARRAY[5])";
+const CLIENTS: &str = "array_fill('00000000-0000-0000-0000-000000000007'::uuid, ARRAY[5])";
 const ZERO: &str = "'00000000-0000-0000-0000-000000000000'";
 
 /// Each statement with arguments, and whether it runs as the user too.
@@ -48,6 +69,13 @@ fn statements() -> Vec<(&'static str, String, bool)> {
         (ingest::GATE, format!("{AUDIENCES}, {CURSORS}, {CLIENTS}"), false),
         (ingest::ANSWERED, format!("{IDS}, {IDS}"), false),
         (ingest::KNOWN, IDS.to_owned(), false),
+        (
+            ingest::AGE,
+            format!(
+                "{CURSORS}, {AUDIENCES}, {FIVE}, {CURSORS}, {SEATS}, {FIVE}, ARRAY[1, 2], {IDS}, ARRAY[1], ARRAY[5]"
+            ),
+            false,
+        ),
         (materialize::NEWEST, "ARRAY['seats', 'seats'], ARRAY['r1', 'r2']".to_owned(), false),
         (
             materialize::START,
@@ -66,6 +94,24 @@ fn statements() -> Vec<(&'static str, String, bool)> {
         (status::OLDEST, String::new(), false),
         (status::OUTBOX, String::new(), false),
         (status::LAG, String::new(), false),
+        (compaction::OLDEST, "5000, 100, 1000".to_owned(), false),
+        (compaction::UNITS, IDS.to_owned(), false),
+        (compaction::PLACES, "ARRAY[7, 8, 19000]".to_owned(), false),
+        (compaction::AMENDED, format!("{IDS}, ARRAY[7, 8]"), false),
+        (compaction::FLOORS, AUDIENCES.to_owned(), false),
+        (compaction::RAISE, format!("{AUDIENCES}, {CURSORS}, {CLIENTS}, {CURSORS}, {FIVE}"), false),
+        (compaction::CUTS, IDS.to_owned(), false),
+        (compaction::IMAGES, format!("{SEATS}, {FIVE}"), false),
+        (compaction::EFFECTS, format!("{SEATS}, {FIVE}, {FIVE}"), false),
+        (compaction::FORGET, format!("{SEATS}, {FIVE}"), false),
+        (compaction::REMEMBER, IDS.to_owned(), false),
+        (compaction::DELETE_ROWS, IDS.to_owned(), false),
+        (compaction::DELETE, IDS.to_owned(), false),
+        (compaction::OUTCOMES, "100, 5000".to_owned(), false),
+        (compaction::SLICES, "100, 5000".to_owned(), false),
+        (compaction::CLIENTS, "100, 5000".to_owned(), false),
+        (compaction::IDS, "100, 5000".to_owned(), false),
+        (compaction::ABSENT, String::new(), false),
     ]
 }
 

@@ -86,6 +86,16 @@ impl Service {
         &self.inner.settings
     }
 
+    /// Where everything is kept.
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.inner.pool
+    }
+
+    /// The tracked tables.
+    pub(crate) fn catalogue(&self) -> &Catalogue {
+        &self.inner.catalogue
+    }
+
     /// Opens a session: binds the device to the user and tells the user's audiences with their heads.
     ///
     /// # Errors
@@ -100,7 +110,7 @@ impl Service {
             return Err(foreign_client().into());
         }
         let epoch = read_epoch(&mut tx).await?;
-        let audiences = fetch::audience_heads(&mut tx, user_id).await?;
+        let audiences = fetch::audience_heads(&mut tx, user_id, request.client_id).await?;
         tx.commit().await?;
         Ok(Session { user_id: user_id.clone(), epoch, server_time_ms: now_ms(), audiences })
     }
@@ -108,7 +118,8 @@ impl Service {
     /// One page of the records after the request's cursors.
     ///
     /// # Errors
-    /// [`FaultCode::ForeignClient`], [`FaultCode::EpochChanged`], [`FaultCode::Unavailable`].
+    /// [`FaultCode::ForeignClient`], [`FaultCode::EpochChanged`], [`FaultCode::Compacted`] if records that the device may
+    /// lack are gone, [`FaultCode::Unavailable`].
     pub async fn fetch(&self, principal: &Principal, request: FetchRequest) -> Result<FetchPage, Fault> {
         let Inner { pool, settings, .. } = &*self.inner;
         let span = tracing::info_span!("fetch", client_id = %request.client_id, audiences = request.cursors.len());

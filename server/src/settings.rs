@@ -5,6 +5,7 @@
 //!
 //! Invariant: what is secret is never shown, neither by `Debug` nor by `Serialize`.
 
+mod compaction;
 mod jwt;
 mod secret;
 mod snapshots;
@@ -20,6 +21,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize, Serializer};
 use synchrotron_core::model::TableName;
 
+pub use compaction::CompactionSettings;
 pub use jwt::{Algorithm, JwtSettings, UnknownAlgorithm};
 pub use secret::Secret;
 pub use snapshots::SnapshotSettings;
@@ -61,6 +63,8 @@ pub struct Settings {
     pub snapshots: SnapshotSettings,
     /// How plain SQL writes reach devices.
     pub sql_writes: SqlWriteSettings,
+    /// How long what is over is kept.
+    pub compaction: CompactionSettings,
 }
 
 /// Of which audiences an uploading device must have seen all that other devices did.
@@ -220,6 +224,7 @@ impl Default for Settings {
             pool_connections_max: 10,
             uploads: UploadSettings::default(),
             sql_writes: SqlWriteSettings::default(),
+            compaction: CompactionSettings::default(),
             otlp_endpoint: None,
             snapshots: SnapshotSettings::default(),
         }
@@ -295,7 +300,8 @@ impl Settings {
         at_least("pool_connections", self.pool_connections_max.into(), 1)?;
         self.uploads.validate()?;
         self.snapshots.validate()?;
-        self.sql_writes.validate()
+        self.sql_writes.validate()?;
+        self.compaction.validate()
     }
 }
 

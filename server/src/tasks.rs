@@ -1,4 +1,5 @@
-//! A whole server in this process: the service, HTTP, NATS if there is one, and the pick-up of plain SQL writes.
+//! A whole server in this process: the service, HTTP, NATS if there is one, the pick-up of plain SQL writes, and
+//! compaction.
 //!
 //! Place in the journey: around it. The binary runs one of these; tests and demos run one on a free port.
 //!
@@ -20,9 +21,9 @@ use crate::StartError;
 use crate::api::http::{self, HttpLimits};
 use crate::api::nats::{self, NatsApiSettings};
 use crate::auth::{TokenVerifier, VerifierError};
-use crate::capture;
 use crate::service::Service;
 use crate::settings::Settings;
+use crate::{capture, compaction};
 
 /// How long what has begun may take to end.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(20);
@@ -68,6 +69,8 @@ pub enum ServerTask {
     Nats,
     /// Publishes plain SQL writes.
     SqlWrites,
+    /// Deletes what is old.
+    Compaction,
 }
 
 /// Starts servers.
@@ -112,6 +115,11 @@ impl Server {
                 ServerTask::SqlWrites
             });
         }
+        let compacting = compaction::run(service.clone(), stop.clone());
+        tasks.spawn(async move {
+            compacting.await;
+            ServerTask::Compaction
+        });
         Ok(RunningServer { http_addr, service, stop, tasks })
     }
 }

@@ -63,7 +63,9 @@ pub fn init(otlp_endpoint: Option<&str>) -> Result<Telemetry, TelemetryError> {
     // An empty variable of the environment is none.
     let otlp_endpoint = otlp_endpoint.filter(|endpoint| !endpoint.is_empty());
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
-    let log = tracing_subscriber::registry().with(filter).with(fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()));
+    let log = tracing_subscriber::registry()
+        .with(filter)
+        .with(fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()));
     #[cfg(feature = "otlp")]
     {
         let otlp = otlp_endpoint.map(Otlp::to).transpose()?;

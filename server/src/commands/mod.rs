@@ -4,6 +4,8 @@
 //! does is a function of the library.
 
 mod check;
+mod compact;
+mod epoch;
 mod migrate;
 mod serve;
 mod status;
@@ -15,6 +17,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde::Serialize;
 use synchrotron_server::auth::MintError;
+use synchrotron_server::compaction::CompactionError;
 use synchrotron_server::config::ConfigError;
 use synchrotron_server::settings::SettingsError;
 use synchrotron_server::telemetry::{self, TelemetryError};
@@ -29,6 +32,10 @@ pub(crate) enum Command {
     Migrate(migrate::Migrate),
     /// Say what is wrong with tables, roles and policies, and how to mend it.
     Check(check::Check),
+    /// Delete now what is older than the retention.
+    Compact(compact::Compact),
+    /// Begin another history, after the database was restored from a backup.
+    Epoch(epoch::Epoch),
     /// Say how Postgres, the log, the outbox and NATS are.
     Status(status::Status),
     /// Make a token for a user, for development.
@@ -47,6 +54,8 @@ impl Command {
             Self::Serve(serve) => serve.run().await,
             Self::Migrate(migrate) => migrate.run().await,
             Self::Check(check) => check.run().await,
+            Self::Compact(compact) => compact.run().await,
+            Self::Epoch(epoch) => epoch.run().await,
             Self::Status(status) => status.run().await,
             Self::Token(token) => token.run(),
         }
@@ -65,6 +74,12 @@ pub(crate) enum CommandError {
     /// The database is not as it must be, or not there.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Compaction ended early; what was committed before stays done.
+    #[error(transparent)]
+    Compaction(#[from] CompactionError),
+    /// No other history began.
+    #[error("postgres refused to begin another history: {0}")]
+    Epoch(#[source] sqlx_core::Error),
     /// The server does not start.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -85,7 +100,7 @@ impl CommandError {
         let start = match self {
             Self::Config(_) | Self::Settings(_) | Self::Telemetry(_) | Self::Mint(_) => return ExitCode::from(2),
             Self::Start(start) | Self::Server(ServerError::Service(start)) => start,
-            Self::Server(_) | Self::Stdout(_) => return ExitCode::FAILURE,
+            Self::Compaction(_) | Self::Epoch(_) | Self::Server(_) | Self::Stdout(_) => return ExitCode::FAILURE,
         };
         if matches!(start, StartError::Settings(_)) { ExitCode::from(2) } else { ExitCode::FAILURE }
     }
@@ -119,4 +134,37 @@ fn say(text: &str) -> Result<(), CommandError> {
 /// Writes a command's answer for programs: one JSON document on one line.
 fn say_json(answer: &impl Serialize) -> Result<(), CommandError> {
     say(&serde_json::to_string(answer).expect("BUG: answers are plain data"))
+}
+
+/// Ctrl-C, or what a supervisor sends.
+async fn told_to_stop() {
+    let interrupted = async {
+        if let Err(error) = tokio::signal::ctrl_c().await {
+            tracing::warn!(%error, "Ctrl-C is not heard");
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = interrupted => {}
+        () = terminated() => {}
+    }
+}
+
+#[cfg(unix)]
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut signal) => {
+            signal.recv().await;
+        }
+        Err(error) => {
+            tracing::warn!(%error, "SIGTERM is not heard");
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(not(unix))]
+async fn terminated() {
+    std::future::pending().await
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use synchrotron_server::config::Given;
 use synchrotron_server::{RunningServer, Server, telemetry};
 
-use super::CommandError;
+use super::{CommandError, told_to_stop};
 use crate::flags::SettingsFlags;
 
 /// Its flags.
@@ -44,37 +44,4 @@ async fn serve(mut server: RunningServer) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Ctrl-C, or what a supervisor sends.
-async fn told_to_stop() {
-    let interrupted = async {
-        if let Err(error) = tokio::signal::ctrl_c().await {
-            tracing::warn!(%error, "Ctrl-C is not heard");
-            std::future::pending::<()>().await;
-        }
-    };
-    tokio::select! {
-        () = interrupted => {}
-        () = terminated() => {}
-    }
-}
-
-#[cfg(unix)]
-async fn terminated() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut signal) => {
-            signal.recv().await;
-        }
-        Err(error) => {
-            tracing::warn!(%error, "SIGTERM is not heard");
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-#[cfg(not(unix))]
-async fn terminated() {
-    std::future::pending().await
 }

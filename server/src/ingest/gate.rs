@@ -155,8 +155,9 @@ fn basis(batch: &UploadBatch, audience_key: &AudienceKey) -> Cursor {
     batch.basis.get(audience_key).copied().unwrap_or(Cursor::START)
 }
 
-/// Which of these audiences have a record of another device above the cursor, by their place from 1.
+/// Which of these audiences have, or had, a record of another device above the cursor, by their place from 1.
 pub(crate) const GATE: &str = "/* gate.check */ SELECT v.place \
     FROM unnest($1::text[], $2::bigint[], $3::uuid[]) WITH ORDINALITY AS v(audience_key, cursor, client_id, place) \
-    WHERE EXISTS (SELECT FROM synchrotron.action_audiences a WHERE a.audience_key = v.audience_key \
+    JOIN synchrotron.audience_heads h ON h.audience_key = v.audience_key \
+    WHERE v.cursor < synchrotron.retained_for(h, v.client_id) OR EXISTS (SELECT FROM synchrotron.action_audiences a WHERE a.audience_key = v.audience_key \
                   AND a.server_ingest_id > v.cursor AND a.client_id <> v.client_id)";

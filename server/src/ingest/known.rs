@@ -44,13 +44,14 @@ pub(super) async fn bind_clients(
     let ids: Vec<Uuid> = clients.keys().map(|client_id| *client_id.as_uuid()).collect();
     loop {
         let bound = query(
-            "/* client.lock */ SELECT client_id, user_id FROM synchrotron.clients WHERE client_id = ANY($1) \
-             ORDER BY client_id FOR NO KEY UPDATE",
+            "/* client.lock */ SELECT client_id, user_id, used_at < now() - interval '1 day' \
+             FROM synchrotron.clients WHERE client_id = ANY($1) ORDER BY client_id FOR NO KEY UPDATE",
         )
         .bind(&ids)
         .fetch_all(&mut *conn)
         .await?;
         if bound.len() == ids.len() {
+            renew(conn, &bound).await?;
             let owner = |row: &PgRow| Ok((ClientId::from_uuid(row.try_get(0)?), row.try_get(1)?));
             return bound.iter().map(owner).collect();
         }
@@ -63,6 +64,24 @@ pub(super) async fn bind_clients(
         .execute(&mut *conn)
         .await?;
     }
+}
+
+/// Notes that devices are in use, once a day: the others are forgotten at some time.
+async fn renew(conn: &mut PgConnection, bound: &[PgRow]) -> Result<(), sqlx_core::Error> {
+    let mut due: Vec<Uuid> = Vec::new();
+    for row in bound {
+        if row.try_get(2)? {
+            due.push(row.try_get(0)?);
+        }
+    }
+    if due.is_empty() {
+        return Ok(());
+    }
+    query("/* client.used */ UPDATE synchrotron.clients SET used_at = now() WHERE client_id = ANY($1)")
+        .bind(due)
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 /// The server's history, and the answers that batches were given before, by what was answered.
@@ -116,7 +135,7 @@ pub(super) async fn store_outcomes(
     .map(drop)
 }
 
-/// Records that are in the log already: their numbers, and the hashes of their contents.
+/// Records that are, or were, in the log already: their numbers, and the hashes of their contents.
 #[derive(Debug)]
 pub(super) struct Known(HashMap<ActionId, (ServerIngestId, [u8; 32])>);
 
@@ -135,6 +154,11 @@ impl Known {
             Ok((ActionId::from_uuid(row.try_get(0)?), (ServerIngestId::new(row.try_get(1)?), hash)))
         };
         Ok(Self(found.iter().map(known).collect::<Result<_, sqlx_core::Error>>()?))
+    }
+
+    /// Whether a record of this id is known.
+    pub(super) fn contains(&self, id: ActionId) -> bool {
+        self.0.contains_key(&id)
     }
 
     /// The numbers of those of an upload's records that are known.
@@ -207,9 +231,9 @@ fn amends(record: &Measured<'_>) -> Option<ReplayKey> {
     }
 }
 
-/// Which of these ids are in the log.
-pub(crate) const KNOWN: &str =
-    "/* ingest.known */ SELECT id, server_ingest_id, content_hash FROM synchrotron.action_records WHERE id = ANY($1)";
+/// Which of these ids are in the log, or were.
+pub(crate) const KNOWN: &str = "/* ingest.known */ SELECT id, server_ingest_id, content_hash FROM synchrotron.action_records WHERE id = ANY($1) \
+     UNION ALL SELECT id, server_ingest_id, content_hash FROM synchrotron.compacted_records WHERE id = ANY($1)";
 
 /// The epoch, once for each answer that these batches were given, or once.
 pub(crate) const ANSWERED: &str = "/* ingest.answered */ SELECT m.epoch, o.client_id, o.batch_id, o.content_hash, \

@@ -2,7 +2,7 @@
 //!
 //! Place in the journey: between `upload` and `publish`, for every transport. An upload waits in the [`queue`] until a
 //! worker takes it, with all that wait beside it, into one transaction ([`group`]). The hops there, in order: bind the
-//! devices, epoch, earlier answers ([`known`]), [`validate`], lock and [`gate`], [`append`],
+//! devices, epoch, earlier answers ([`known`]), [`validate`], lock, [`age`] and [`gate`], [`append`],
 //! [`materialize`](crate::materialize), answers, commit.
 //!
 //! # Invariants
@@ -11,6 +11,7 @@
 //! - Nothing that a payload says about users is believed.
 //! - Trouble of the server is never a rejection: rejected work is set aside by the device, retried work is not.
 
+mod age;
 mod append;
 mod gate;
 mod group;
@@ -27,6 +28,8 @@ use std::sync::Arc;
 use synchrotron_core::model::{ActionId, UserId};
 use synchrotron_core::wire::{Fault, FaultCode, Outcome, RejectionKind, UploadBatch};
 
+#[cfg(test)]
+pub(crate) use age::AGE;
 #[cfg(test)]
 pub(crate) use gate::GATE;
 pub(crate) use gate::audiences_of;

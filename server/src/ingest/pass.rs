@@ -9,6 +9,7 @@ use sqlx_postgres::PgConnection;
 use synchrotron_core::model::{ActionId, AudienceKey, RowKey, ServerIngestId, UserId};
 use synchrotron_core::wire::{Outcome, RejectionKind};
 
+use super::age::Ages;
 use super::append::{self, Author};
 use super::gate::{Gate, LockedHeads, audiences_of};
 use super::group::Open;
@@ -113,12 +114,13 @@ impl Pass<'_, '_> {
             HeadGate::Touched => BTreeSet::new(),
         };
         let heads = LockedHeads::lock(tx, &touched, &seen).await?;
+        let ages = Ages::read(tx, self.candidates, &known).await?;
         let mut gate = Gate::read(tx, mode, &heads, self.candidates).await?;
 
         let mut outcomes: Vec<Option<Outcome>> = vec![None; self.candidates.len()];
         let mut admitted = Vec::new();
         for (place, candidate) in self.candidates.iter().enumerate() {
-            match self.admit(tx, place, candidate, &known, &heads, &gate).await? {
+            match self.admit(tx, place, candidate, &known, &heads, (&ages, &gate)).await? {
                 Ok(one) => {
                     let audiences = one.new.iter().flat_map(|record| record.audiences());
                     gate.pass(candidate.open.upload.batch.client_id, audiences);
@@ -141,7 +143,7 @@ impl Pass<'_, '_> {
         candidate: &'g Candidate<'g>,
         known: &Known,
         heads: &LockedHeads,
-        gate: &Gate<'_>,
+        (ages, gate): (&Ages, &Gate<'_>),
     ) -> Result<Result<Admitted<'g>, Outcome>, sqlx_core::Error> {
         let Open { upload, records, .. } = candidate.open;
         let ids = match known.of(records) {
@@ -151,6 +153,7 @@ impl Pass<'_, '_> {
         };
         let new: Vec<&Measured<'_>> = records.iter().filter(|r| !ids.contains_key(&r.upload.id)).collect();
         let judged = self.check(&new).and_then(|()| {
+            ages.admit(place)?;
             gate.admit(self.ingest.settings.head_gate, place, candidate)?;
             Ok(founded_audiences(&new, candidate.visible, heads, gate)?)
         });

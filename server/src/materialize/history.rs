@@ -177,7 +177,8 @@ impl Materializer<'_> {
     }
 }
 
-fn logged_of(row: &PgRow) -> Result<Logged, sqlx_core::Error> {
+/// An effect from the columns of the table.
+pub(crate) fn logged_of(row: &PgRow) -> Result<Logged, sqlx_core::Error> {
     Ok(Logged {
         record: ActionId::from_uuid(row.try_get("action_id")?),
         position: position_of(row)?,

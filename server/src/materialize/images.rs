@@ -7,14 +7,16 @@
 //! # Invariants
 //! - An image is the row after every effect at or beneath its position, in the transaction that keeps it and ever after:
 //!   what arrives beneath an image removes it.
-//! - A row that was there when its first effect came has an image before everything.
+//! - A row that was there when its first effect came has an image before everything. It may have had others before, which
+//!   were compacted away.
+//! - The image that a compaction leaves is final: ingest takes nothing at or beneath it.
 //! - Of a row with a long history about one effect in [`EVERY`] has an image, so a fold reads that many effects beneath
 //!   the late one, however long the row's history is.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx_core::row::Row;
-use sqlx_postgres::PgConnection;
+use sqlx_postgres::{PgConnection, PgRow};
 use synchrotron_core::model::{
     ActionId, AudienceKey, ClientId, Effect, Hlc, RecordBody, ReplayKey, RowId, RowKey, TableName,
 };
@@ -44,6 +46,20 @@ pub(crate) struct Image {
     pub(crate) position: ReplayKey,
     /// The row, if it was there.
     pub(crate) row: Option<Folded>,
+}
+
+impl Image {
+    /// From the columns of the table.
+    pub(crate) fn read(row: &PgRow) -> Result<Self, sqlx_core::Error> {
+        let folded = match row.try_get::<Option<String>, _>("audience_key")? {
+            Some(audience) => Some(Folded {
+                audience_key: AudienceKey::new(audience).map_err(StoredFormError::from)?,
+                columns: decode_columns(row.try_get("columns")?)?,
+            }),
+            None => None,
+        };
+        Ok(Self { position: position_of(row)?, row: folded })
+    }
 }
 
 /// Whether a record with this number leaves images of its rows.
@@ -142,15 +158,7 @@ pub(crate) async fn newest_beneath(
         .bind(*position.action_id.as_uuid())
         .fetch_optional(conn)
         .await?;
-    let Some(row) = found else { return Ok(None) };
-    let folded = match row.try_get::<Option<String>, _>("audience_key")? {
-        Some(audience) => Some(Folded {
-            audience_key: AudienceKey::new(audience).map_err(StoredFormError::from)?,
-            columns: decode_columns(row.try_get("columns")?)?,
-        }),
-        None => None,
-    };
-    Ok(Some(Image { position: position_of(&row)?, row: folded }))
+    found.as_ref().map(Image::read).transpose()
 }
 
 /// Removes the row's images at and above a position: something arrives beneath them.

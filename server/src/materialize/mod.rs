@@ -32,13 +32,14 @@ use synchrotron_core::model::{ActionId, AudienceKey, Patch, RecordBody, ReplayKe
 use synchrotron_core::wire::{RejectionKind, UploadRecord};
 
 pub(crate) use catalogue::{Catalogue, IdType, Table};
+pub(crate) use fold::{Logged, fold_row};
 pub(crate) use forms::FORMS;
 #[cfg(test)]
 pub(crate) use history::{EFFECTS, LAST_AUDIENCE, NEWEST, START};
-pub(crate) use history::{columns_in_log, newest_positions};
-pub(crate) use images::keep_older;
+pub(crate) use history::{columns_in_log, logged_of, newest_positions};
 #[cfg(test)]
 pub(crate) use images::{BENEATH, FORGET};
+pub(crate) use images::{Image, keep_older};
 pub(crate) use inspect::{inspect, is_audience_indexed};
 pub(crate) use present::{columns_of, selected};
 pub(crate) use values::{KindMismatch, takes};

@@ -114,6 +114,30 @@ pub(crate) fn position_of(row: &PgRow) -> Result<ReplayKey, sqlx_core::Error> {
     })
 }
 
+/// Positions as the columns of a statement.
+#[derive(Debug, Default)]
+pub(crate) struct Positions {
+    /// Packed clocks.
+    pub(crate) clocks: Vec<i64>,
+    /// Devices.
+    pub(crate) clients: Vec<Uuid>,
+    /// Actions.
+    pub(crate) actions: Vec<Uuid>,
+}
+
+impl Positions {
+    /// One after the other.
+    pub(crate) fn of<'a>(positions: impl IntoIterator<Item = &'a ReplayKey>) -> Self {
+        let mut columns = Self::default();
+        for position in positions {
+            columns.clocks.push(position.clock.packed());
+            columns.clients.push(*position.client_id.as_uuid());
+            columns.actions.push(*position.action_id.as_uuid());
+        }
+        columns
+    }
+}
+
 /// A modified row.
 pub(crate) fn patch_of(row: &PgRow) -> Result<Patch, sqlx_core::Error> {
     let operation = Operation::parse(row.try_get("operation")?).ok_or(StoredFormError::Field { field: "operation" })?;

@@ -11,11 +11,12 @@ use sqlx_postgres::{PgConnection, PgPool};
 use super::query;
 use crate::StartError;
 
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (1, "log", include_str!("../../migrations/0001_log.sql")),
     (2, "access", include_str!("../../migrations/0002_access.sql")),
     (3, "floors", include_str!("../../migrations/0003_floors.sql")),
     (4, "images", include_str!("../../migrations/0004_images.sql")),
+    (5, "compaction", include_str!("../../migrations/0005_compaction.sql")),
     (6, "sql_writes", include_str!("../../migrations/0006_sql_writes.sql")),
     (7, "trace", include_str!("../../migrations/0007_trace.sql")),
 ];

@@ -49,7 +49,7 @@ fn audience_of(row: &PgRow) -> Result<SnapshotAudience, sqlx_core::Error> {
     })
 }
 
-/// Which of these records the log holds, of this user's own: what others did is nobody's business by its id.
+/// Which of these records the log holds or held, of this user's own: what others did is nobody's business by its id.
 pub(super) async fn known(
     conn: &mut PgConnection,
     user_id: &UserId,
@@ -96,4 +96,5 @@ pub(crate) fn count_of(table: &Table) -> String {
 
 /// A user's own records among some ids.
 pub(crate) const OWN: &str = "/* snapshot.own */ SELECT id, server_ingest_id FROM synchrotron.action_records \
-    WHERE id = ANY($1) AND user_id = $2";
+    WHERE id = ANY($1) AND user_id = $2 \
+    UNION ALL SELECT id, server_ingest_id FROM synchrotron.compacted_records WHERE id = ANY($1) AND user_id = $2";

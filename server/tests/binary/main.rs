@@ -4,6 +4,7 @@
 mod check;
 mod configuration;
 mod database;
+mod history;
 mod memory;
 mod migrate;
 mod process;

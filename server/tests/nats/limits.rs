@@ -8,6 +8,11 @@ use synchrotron_testkit::{NatsOptions, NatsServer};
 
 use crate::stack::Stack;
 
+/// Text of about so many bytes that takes up half of them however it is packed.
+fn incompressible(bytes: usize) -> String {
+    std::iter::repeat_with(|| uuid::Uuid::new_v4().simple().to_string()).take(bytes / 32).collect()
+}
+
 #[tokio::test]
 async fn what_nats_does_not_carry_goes_another_way() {
     let mut options = NatsOptions::default();
@@ -19,7 +24,7 @@ async fn what_nats_does_not_carry_goes_another_way() {
     let stack = Stack::start_on(&nats, |_| {}).await;
     let alice = stack.device("alice", &["project:1"]).await;
     let mut events = alice.subscribe(&["project:1"]).await;
-    let batch = alice.seat_labelled("large", "project:1", &"x".repeat(40 << 10));
+    let batch = alice.seat_labelled("large", "project:1", &incompressible(120 << 10));
     let refused = alice.network.upload(&batch).await;
     assert!(matches!(refused, Err(NetworkError::TooLarge { max: 32_768, .. })), "{refused:?}");
 

@@ -97,7 +97,10 @@ async fn a_reader_of_an_audience_does_not_race_its_writer() {
         (waits.await == 1 || upload.is_finished()).then_some(())
     });
     waiting.await.expect("waits");
-    let write = "INSERT INTO synchrotron.action_audiences SELECT audience_key, 1000, action_id, gen_random_uuid()
+    let write = "INSERT INTO synchrotron.action_records SELECT (jsonb_populate_record(r,
+            jsonb_build_object('id', gen_random_uuid(), 'server_ingest_id', 1000))).*
+            FROM synchrotron.action_records r LIMIT 1;
+        INSERT INTO synchrotron.action_audiences SELECT audience_key, 1000, action_id, gen_random_uuid()
             FROM synchrotron.action_audiences LIMIT 1;
         UPDATE synchrotron.audience_heads SET head = 1000 WHERE audience_key = 'project:p'";
     writer.execute(write).await.expect("writes");

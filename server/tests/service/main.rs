@@ -2,7 +2,10 @@
 
 mod app;
 mod bootstrap;
+mod clients;
 mod collation;
+mod compaction;
+mod compaction_model;
 mod differential;
 mod fetch;
 mod fixture;
@@ -16,6 +19,7 @@ mod model;
 mod once;
 mod outage;
 mod replica;
+mod resync;
 mod rows;
 mod snapshot;
 mod sql_writes;

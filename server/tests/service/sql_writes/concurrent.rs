@@ -84,7 +84,9 @@ async fn pick_up_until(server: Service, done: Arc<AtomicBool>) {
 async fn log_and_tables_agree_after_any_interleaving() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
     let seed: u64 = seed.unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0);
-    println!("SEED={seed} cargo test -p synchrotron-server --test service log_and_tables_agree_after_any_interleaving");
+    eprintln!(
+        "SEED={seed} cargo test -p synchrotron-server --test service log_and_tables_agree_after_any_interleaving"
+    );
     let theatre = Theatre::open_with("", &[], |settings| settings.sql_writes.batch_rows_max = 3).await;
     let second = Service::connect(theatre.service.settings()).await.expect("starts");
     let done = Arc::new(AtomicBool::new(false));
