@@ -1,8 +1,9 @@
 -- Plain SQL writes to tracked tables: staged by triggers, published by a server after the commit (docs/sql-writes.md).
 
--- The device that the server's own records name. It belongs to nobody: no user's id is empty.
-INSERT INTO synchrotron.clients (client_id, user_id) VALUES ('00000000-0000-0000-0000-000000000000', '')
-    ON CONFLICT (client_id) DO UPDATE SET user_id = '';
+-- The device that the server's own records name. It belongs to nobody, as no user's id is empty, and is never forgotten.
+INSERT INTO synchrotron.clients (client_id, user_id, used_at)
+    VALUES ('00000000-0000-0000-0000-000000000000', '', 'infinity')
+    ON CONFLICT (client_id) DO UPDATE SET user_id = excluded.user_id, used_at = excluded.used_at;
 
 -- Row changes that are not in the log yet. A row goes when its record is in the log: nothing is counted up, so what a
 -- long transaction commits late is neither passed over nor waited for.

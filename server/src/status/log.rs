@@ -77,9 +77,8 @@ pub(crate) const OLDEST: &str = "/* status.oldest */ SELECT extract(epoch FROM n
 
 /// How many slices wait, up to a bound.
 pub(crate) const OUTBOX: &str =
-    "/* status.outbox */ SELECT count(*) FROM (SELECT FROM synchrotron.outbox LIMIT 10000) waiting";
+    "/* status.outbox */ SELECT count(*) FROM (SELECT FROM synchrotron.outbox ORDER BY id LIMIT 10000) waiting";
 
-/// How long the first slice that waits has waited: a slice has no time of its own, its newest record has.
-pub(crate) const LAG: &str = "/* status.lag */ SELECT extract(epoch FROM now() - r.created_at)::bigint \
-    FROM (SELECT through FROM synchrotron.outbox ORDER BY id LIMIT 1) o \
-    JOIN synchrotron.action_records r ON r.server_ingest_id = o.through";
+/// How long the first slice that waits has waited.
+pub(crate) const LAG: &str = "/* status.lag */ SELECT extract(epoch FROM now() - created_at)::bigint \
+    FROM synchrotron.outbox ORDER BY id LIMIT 1";

@@ -4,6 +4,7 @@ use sqlx_core::connection::Connection;
 use sqlx_core::executor::Executor;
 use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::PgConnection;
+use synchrotron_testkit::Postgres;
 
 /// Who sees what; each lookup by user is an index's.
 const MEMBERS: &str = "
@@ -23,14 +24,22 @@ pub(crate) struct Database {
 impl Database {
     /// With memberships and a sound table `notes`.
     pub(crate) async fn create() -> Self {
-        let mut database = Self::empty().await;
+        Self::create_on(synchrotron_testkit::postgres().await.expect("postgres")).await
+    }
+
+    /// The same, on a Postgres of the test's own.
+    pub(crate) async fn create_on(postgres: &Postgres) -> Self {
+        let mut database = Self::empty_on(postgres).await;
         database.execute(MEMBERS).await;
         database.execute(&sound("notes")).await;
         database
     }
 
     pub(crate) async fn empty() -> Self {
-        let postgres = synchrotron_testkit::postgres().await.expect("postgres");
+        Self::empty_on(synchrotron_testkit::postgres().await.expect("postgres")).await
+    }
+
+    async fn empty_on(postgres: &Postgres) -> Self {
         let url = postgres.create_database("binary").await.expect("a database");
         let connection = PgConnection::connect(&url).await.expect("connects");
         Self { url, connection }

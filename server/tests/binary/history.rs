@@ -30,7 +30,7 @@ async fn cmp_04_compact_says_what_it_deleted() {
                 position_clock, position_client_id, position_action_id, slices, content_hash, byte_count, created_at)
             SELECT lpad(n::text, 32, '0')::uuid, n, 'x', '\\x80', lpad('7', 32, '0')::uuid, 'u', n, 0, n,
                 lpad('7', 32, '0')::uuid, lpad(n::text, 32, '0')::uuid, '\\x90', '\\x00', 100,
-                now() - n * interval '10 days' FROM generate_series(1, 3) n",
+                now() - (4 - n) * interval '10 days' FROM generate_series(1, 3) n",
         )
         .await;
     let two = run(&["compact", "--json"], &environment);

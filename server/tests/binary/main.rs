@@ -5,6 +5,7 @@ mod check;
 mod configuration;
 mod database;
 mod history;
+mod kills;
 mod memory;
 mod migrate;
 mod process;

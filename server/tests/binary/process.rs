@@ -76,6 +76,12 @@ impl Running {
         wait_for("the server to be ready", PATIENCE, is_ready).await.expect("ready");
     }
 
+    /// Ends it without warning, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        self.0.kill().expect("it runs");
+        self.0.wait().expect("it ends");
+    }
+
     /// Tells it to stop, as a supervisor does, and returns its exit code.
     pub(crate) async fn stop(mut self) -> Option<i32> {
         let told = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().expect("runs");

@@ -12,7 +12,8 @@ const RECORD: &str = "
         position_clock, position_client_id, position_action_id, slices, content_hash, byte_count, created_at)
     SELECT u, nextval('synchrotron.server_ingest_ids'), 'x', '\\x80', u, 'u', 1, 1, 1, u, u, '\\x90', '\\x00', 100,
         now() - interval '1 hour' FROM gen_random_uuid() u;
-    INSERT INTO synchrotron.outbox (audience_key, prev, through) VALUES ('a', 0, 1);
+    INSERT INTO synchrotron.outbox (audience_key, prev, through, created_at)
+        VALUES ('a', 0, 1, now() - interval '1 hour');
     INSERT INTO synchrotron.audience_heads (audience_key, head) VALUES ('a', 1);
     ANALYZE synchrotron.action_records; ANALYZE synchrotron.audience_heads";
 
