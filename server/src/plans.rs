@@ -106,6 +106,7 @@ fn statements() -> Vec<(&'static str, String, bool)> {
         (compaction::FORGET, format!("{SEATS}, {FIVE}"), false),
         (compaction::REMEMBER, IDS.to_owned(), false),
         (compaction::DELETE_ROWS, IDS.to_owned(), false),
+        (compaction::DELETE_AUDIENCES, IDS.to_owned(), false),
         (compaction::DELETE, IDS.to_owned(), false),
         (compaction::OUTCOMES, "100, 5000".to_owned(), false),
         (compaction::SLICES, "100, 5000".to_owned(), false),

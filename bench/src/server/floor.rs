@@ -11,12 +11,15 @@ use crate::error::BenchError;
 pub(super) const TABLES: &str = "
     CREATE TABLE plain_records (LIKE synchrotron.action_records INCLUDING ALL);
     CREATE TABLE plain_rows (LIKE synchrotron.action_modified_rows INCLUDING ALL);
+    CREATE TABLE plain_audiences (LIKE synchrotron.action_audiences INCLUDING ALL);
     CREATE SEQUENCE plain_ids";
 
-const RECORDS: &str = "INSERT INTO plain_records (client_id, user_id, id, server_ingest_id, tag, args, clock, row_count, \
+const RECORDS: &str = "WITH made AS (INSERT INTO plain_records (client_id, user_id, id, server_ingest_id, tag, args, clock, row_count, \
     position_clock, position_client_id, position_action_id, slices, content_hash, byte_count) \
     SELECT $1, $2, r.id, nextval('plain_ids'), 'add_item_v1', $3, r.clock, 1, r.clock, $1, r.id, $4, $5, 300 \
-    FROM unnest($6::uuid[], $7::bigint[]) AS r(id, clock)";
+    FROM unnest($6::uuid[], $7::bigint[]) AS r(id, clock) RETURNING id, server_ingest_id, client_id) \
+    INSERT INTO plain_audiences (audience_key, server_ingest_id, action_id, client_id) \
+    SELECT 'user:' || $2, server_ingest_id, id, client_id FROM made";
 const ROWS: &str = "INSERT INTO plain_rows (action_id, sequence, table_name, row_id, audience_key, operation, columns, \
     server_ingest_id, position_clock, position_client_id, position_action_id) \
     SELECT r.id, 0, 'items', r.id::text, $1, 'INSERT', $2, 1, r.clock, $3, r.id \
@@ -24,7 +27,7 @@ const ROWS: &str = "INSERT INTO plain_rows (action_id, sequence, table_name, row
 const ITEMS: &str = "INSERT INTO plain_items (id, title, count, audience_key) \
     SELECT r.id::text, r.title, 1, $1 FROM unnest($2::uuid[], $3::text[]) AS r(id, title)";
 
-/// One transaction: so many actions, each with a record, a row effect and an app row.
+/// One transaction: so many actions, each with a record, its audience, a row effect and an app row.
 async fn transaction(conn: &mut PgConnection, user: &str, actions: u32) -> Result<(), BenchError> {
     use sqlx_core::connection::Connection;
     let query = sqlx_core::query::query::<Postgres>;

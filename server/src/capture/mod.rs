@@ -42,7 +42,7 @@ use crate::service::Service;
 use crate::settings::Settings;
 
 /// One server picks up at a time; any constant of ours.
-const PICK_UP_LOCK: i64 = 0x5359_4e43_4852_4f01;
+const PICK_UP_LOCK: i64 = 0x5359_4e43_4852_4f02;
 
 /// Under steady uploads, how long a process lets their commits gather before it looks.
 const COMMITS_GATHER_FOR: Duration = Duration::from_millis(20);
@@ -86,7 +86,8 @@ pub(crate) async fn pick_up(
     }
     let tables: Vec<&str> = catalogue.tables().map(|(name, _)| name.as_str()).collect();
     let taken = staged::take(&mut tx, &tables, settings.sql_writes.batch_rows_max).await?;
-    let heads = lock_audiences(&mut tx, &taken.audiences()).await?;
+    // Each record is of one change at least.
+    let heads = lock_audiences(&mut tx, &taken.audiences(), taken.count).await?;
     let found = present::look_up(&mut tx, catalogue, &taken).await?;
     let records = records::records_of(&taken, &found, now_ms(), settings.max_record_bytes);
     if !records.is_empty() {

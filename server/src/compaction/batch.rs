@@ -111,6 +111,7 @@ async fn delete(
     deleted.audiences = floors::raise(conn, &doomed).await?;
     query(REMEMBER).bind(&ids).execute(&mut *conn).await?;
     deleted.rows = query(DELETE_ROWS).bind(&ids).execute(&mut *conn).await?.rows_affected();
+    query(DELETE_AUDIENCES).bind(&ids).execute(&mut *conn).await?;
     deleted.records = query(DELETE).bind(&ids).execute(conn).await?.rows_affected();
     if deleted.records != ids.len() as u64 {
         return Err(CompactionError::NotDeleted { expected: ids.len() as u64, actual: deleted.records });
@@ -134,5 +135,9 @@ pub(crate) const REMEMBER: &str = "/* compaction.remember */ INSERT INTO synchro
 pub(crate) const DELETE_ROWS: &str =
     "/* compaction.delete_rows */ DELETE FROM synchrotron.action_modified_rows WHERE action_id = ANY($1)";
 
-/// Deletes records, with what is left of them elsewhere.
+/// Deletes what says in which audiences records have rows.
+pub(crate) const DELETE_AUDIENCES: &str = "/* compaction.delete_audiences */ DELETE FROM synchrotron.action_audiences a \
+    USING synchrotron.action_records r WHERE r.id = ANY($1) AND a.server_ingest_id = r.server_ingest_id";
+
+/// Deletes records.
 pub(crate) const DELETE: &str = "/* compaction.delete */ DELETE FROM synchrotron.action_records WHERE id = ANY($1)";

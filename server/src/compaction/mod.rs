@@ -28,7 +28,7 @@ pub(crate) use task::run;
 #[cfg(test)]
 pub(crate) use {
     aging::{ABSENT, CLIENTS, IDS, OUTCOMES, SLICES},
-    batch::{DELETE, DELETE_ROWS, REMEMBER},
+    batch::{DELETE, DELETE_AUDIENCES, DELETE_ROWS, REMEMBER},
     floors::{FLOORS, RAISE},
     images::{CUTS, EFFECTS, FORGET, IMAGES},
     units::{AMENDED, OLDEST, PLACES, UNITS},

@@ -1,4 +1,4 @@
-//! Writes records to the log: numbers, records, rows, audiences, heads, outbox. Set-based, one statement each.
+//! Writes records to the log: records, rows, audiences, heads, outbox, and the answers that follow. One statement, set-based.
 //!
 //! Place in the journey: after the gate, under the heads' locks, before `materialize`. The records may be of several
 //! uploads.
@@ -11,11 +11,11 @@
 
 use std::collections::BTreeMap;
 
-use sqlx_core::row::Row;
-use sqlx_postgres::PgConnection;
+use sqlx_postgres::{PgArguments, PgConnection, Postgres};
 use synchrotron_core::model::{AudienceKey, ClientId, Patch, RecordBody, ReplayKey, SliceTag, UserId};
 use uuid::Uuid;
 
+use super::answers::Answers;
 use super::gate::LockedHeads;
 use super::validate::Measured;
 use crate::materialize::Numbered;
@@ -33,37 +33,63 @@ pub(crate) struct Author<'a> {
 /// A new record and whose it is.
 type New<'b> = (Author<'b>, &'b Measured<'b>);
 
-/// Appends new records in their order and returns them with their numbers.
+/// Appends new records with the numbers that were drawn for them, in their order; and the answers that follow from them,
+/// for when their batches come again.
 pub(super) async fn append<'b>(
     conn: &mut PgConnection,
     records: &[New<'b>],
     heads: &LockedHeads,
+    answers: &Answers<'_>,
 ) -> Result<Vec<Numbered<'b>>, sqlx_core::Error> {
     if records.is_empty() {
         return Ok(Vec::new());
     }
-    let count = i64::try_from(records.len()).expect("BUG: a batch is bounded in bytes");
-    let numbers = query(
-        "/* append.number */ SELECT nextval('synchrotron.server_ingest_ids') AS number \
-         FROM generate_series(1, $1) ORDER BY 1",
-    )
-    .bind(count)
-    .fetch_all(&mut *conn)
-    .await?;
-    let numbers = numbers.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
+    let numbers = heads.numbers(records.len());
     let numbered: Vec<Numbered<'b>> = records
         .iter()
-        .zip(&numbers)
+        .zip(numbers)
         .map(|((_, record), number)| Numbered { upload: record.upload, position: record.position, number: *number })
         .collect();
-    insert_records(conn, records, &numbers).await?;
-    insert_rows(conn, &numbered).await?;
-    insert_audiences(conn, records, &numbers).await?;
-    advance_heads(conn, records, &numbers, heads).await?;
+    let appending = bind_records(query(APPEND), records, numbers);
+    let appending = bind_rows(appending, &numbered);
+    let appending = bind_audiences(appending, records, numbers);
+    let appending = bind_heads(appending, records, numbers, heads);
+    answers.bind(appending).execute(conn).await?;
     Ok(numbered)
 }
 
-async fn insert_records(conn: &mut PgConnection, records: &[New<'_>], numbers: &[i64]) -> Result<(), sqlx_core::Error> {
+/// A statement whose parameters are being bound.
+type Binding<'q> = sqlx_core::query::Query<'q, Postgres, PgArguments>;
+
+/// All of it in one statement: each would be a way to Postgres and back under the heads' locks. Heads go up to the last
+/// number, floors to the greatest position; postgres compares UUIDs bytewise, as we do.
+const APPEND: &str = "/* append */ WITH \
+    records AS (INSERT INTO synchrotron.action_records (client_id, user_id, id, server_ingest_id, tag, args, clock, \
+        row_count, amends, reason, position_clock, position_client_id, position_action_id, slices, content_hash, \
+        byte_count, trace_parent) \
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], $5::text[], $6::bytea[], $7::bigint[], \
+        $8::int[], $9::uuid[], $10::text[], $11::bigint[], $12::uuid[], $13::uuid[], $14::bytea[], $15::bytea[], \
+        $16::int[], $17::text[])), \
+    rows AS (INSERT INTO synchrotron.action_modified_rows (action_id, sequence, table_name, row_id, audience_key, \
+        operation, columns, server_ingest_id, position_clock, position_client_id, position_action_id) \
+        SELECT * FROM unnest($18::uuid[], $19::int[], $20::text[], $21::text[], $22::text[], $23::text[], $24::bytea[], \
+        $25::bigint[], $26::bigint[], $27::uuid[], $28::uuid[])), \
+    audiences AS (INSERT INTO synchrotron.action_audiences (client_id, audience_key, server_ingest_id, action_id) \
+        SELECT * FROM unnest($29::uuid[], $30::text[], $31::bigint[], $32::uuid[])), \
+    reached AS (SELECT * FROM unnest($33::text[], $34::bigint[], $35::bigint[], $36::bigint[], $37::uuid[], $38::uuid[]) \
+        AS r(audience_key, prev, through, clock, client_id, action_id)), \
+    advanced AS (UPDATE synchrotron.audience_heads h SET head = r.through, \
+        (floor_clock, floor_client_id, floor_action_id) = (SELECT * FROM (VALUES \
+            (h.floor_clock, h.floor_client_id, h.floor_action_id), (r.clock, r.client_id, r.action_id)) AS f(a, b, c) \
+            WHERE f.a IS NOT NULL ORDER BY a DESC, b DESC, c DESC LIMIT 1) \
+        FROM reached r WHERE h.audience_key = r.audience_key), \
+    answers AS (INSERT INTO synchrotron.upload_outcomes (client_id, batch_id, user_id, content_hash, outcome) \
+        SELECT * FROM unnest($39::uuid[], $40::uuid[], $41::text[], $42::bytea[], $43::bytea[]) \
+        ON CONFLICT (client_id, batch_id) DO UPDATE SET content_hash = excluded.content_hash, \
+        outcome = excluded.outcome, created_at = now()) \
+    INSERT INTO synchrotron.outbox (audience_key, prev, through) SELECT audience_key, prev, through FROM reached";
+
+fn bind_records<'q>(query: Binding<'q>, records: &[New<'_>], numbers: &[i64]) -> Binding<'q> {
     let column = |value: fn(&Measured<'_>) -> Uuid| records.iter().map(|(_, r)| value(r)).collect::<Vec<_>>();
     let tags: Vec<Option<&str>> = records.iter().map(|(_, r)| action_of(r).map(|(tag, _)| tag)).collect();
     let args: Vec<Option<&[u8]>> = records.iter().map(|(_, r)| action_of(r).map(|(_, args)| args)).collect();
@@ -72,67 +98,46 @@ async fn insert_records(conn: &mut PgConnection, records: &[New<'_>], numbers: &
         .map(|(_, r)| matches!(r.upload.body, RecordBody::Correction { .. }).then(|| *r.position.action_id.as_uuid()))
         .collect();
     let integer = |value: usize| i32::try_from(value).expect("BUG: a record is bounded in bytes");
-    query(
-        "/* append.records */ INSERT INTO synchrotron.action_records (client_id, user_id, id, server_ingest_id, tag, \
-         args, clock, row_count, amends, reason, position_clock, position_client_id, position_action_id, slices, \
-         content_hash, byte_count, trace_parent) SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], \
-         $5::text[], $6::bytea[], $7::bigint[], $8::int[], $9::uuid[], $10::text[], $11::bigint[], $12::uuid[], \
-         $13::uuid[], $14::bytea[], $15::bytea[], $16::int[], $17::text[])",
-    )
-    .bind(records.iter().map(|(author, _)| *author.client_id.as_uuid()).collect::<Vec<_>>())
-    .bind(records.iter().map(|(author, _)| author.user_id.as_str()).collect::<Vec<_>>())
-    .bind(column(|r| *r.upload.id.as_uuid()))
-    .bind(numbers)
-    .bind(tags)
-    .bind(args)
-    .bind(records.iter().map(|(_, r)| r.upload.clock.packed()).collect::<Vec<_>>())
-    .bind(records.iter().map(|(_, r)| integer(r.upload.rows.len())).collect::<Vec<_>>())
-    .bind(amends)
-    .bind(records.iter().map(|(_, r)| reason_of(r)).collect::<Vec<_>>())
-    .bind(records.iter().map(|(_, r)| r.position.clock.packed()).collect::<Vec<_>>())
-    .bind(column(|r| *r.position.client_id.as_uuid()))
-    .bind(column(|r| *r.position.action_id.as_uuid()))
-    .bind(records.iter().map(|(_, r)| slices_of(r)).collect::<Vec<_>>())
-    .bind(records.iter().map(|(_, r)| r.content_hash.as_slice()).collect::<Vec<_>>())
-    .bind(records.iter().map(|(_, r)| integer(r.byte_count)).collect::<Vec<_>>())
-    .bind(records.iter().map(|(_, r)| r.upload.trace_parent.map(|trace| trace.to_string())).collect::<Vec<_>>())
-    .execute(conn)
-    .await
-    .map(drop)
+    query
+        .bind(records.iter().map(|(author, _)| *author.client_id.as_uuid()).collect::<Vec<_>>())
+        .bind(records.iter().map(|(author, _)| author.user_id.as_str()).collect::<Vec<_>>())
+        .bind(column(|r| *r.upload.id.as_uuid()))
+        .bind(numbers)
+        .bind(tags)
+        .bind(args)
+        .bind(records.iter().map(|(_, r)| r.upload.clock.packed()).collect::<Vec<_>>())
+        .bind(records.iter().map(|(_, r)| integer(r.upload.rows.len())).collect::<Vec<_>>())
+        .bind(amends)
+        .bind(records.iter().map(|(_, r)| reason_of(r)).collect::<Vec<_>>())
+        .bind(records.iter().map(|(_, r)| r.position.clock.packed()).collect::<Vec<_>>())
+        .bind(column(|r| *r.position.client_id.as_uuid()))
+        .bind(column(|r| *r.position.action_id.as_uuid()))
+        .bind(records.iter().map(|(_, r)| slices_of(r)).collect::<Vec<_>>())
+        .bind(records.iter().map(|(_, r)| r.content_hash.as_slice()).collect::<Vec<_>>())
+        .bind(records.iter().map(|(_, r)| integer(r.byte_count)).collect::<Vec<_>>())
+        .bind(records.iter().map(|(_, r)| r.upload.trace_parent.map(|trace| trace.to_string())).collect::<Vec<_>>())
 }
 
-async fn insert_rows(conn: &mut PgConnection, records: &[Numbered<'_>]) -> Result<(), sqlx_core::Error> {
+fn bind_rows<'q>(query: Binding<'q>, records: &[Numbered<'_>]) -> Binding<'q> {
     let rows: Vec<(&Numbered<'_>, &Patch)> =
         records.iter().flat_map(|record| record.upload.rows.iter().map(move |patch| (record, patch))).collect();
     let columns = |patch: &Patch| patch.effect.columns().map_or_else(|| vec![0x80], encode_columns);
     let integer = |value: u32| i32::try_from(value).expect("BUG: a record is bounded in bytes");
-    query(
-        "/* append.rows */ INSERT INTO synchrotron.action_modified_rows (action_id, sequence, table_name, row_id, \
-         audience_key, operation, columns, server_ingest_id, position_clock, position_client_id, position_action_id) \
-         SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], \
-         $8::bigint[], $9::bigint[], $10::uuid[], $11::uuid[])",
-    )
-    .bind(rows.iter().map(|(r, _)| *r.upload.id.as_uuid()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|(_, patch)| integer(patch.sequence)).collect::<Vec<_>>())
-    .bind(rows.iter().map(|(_, patch)| patch.table.as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|(_, patch)| patch.row_id.as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|(_, patch)| patch.audience_key.as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|(_, patch)| patch.effect.operation().as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|(_, patch)| columns(patch)).collect::<Vec<_>>())
-    .bind(rows.iter().map(|(r, _)| r.number).collect::<Vec<_>>())
-    .bind(rows.iter().map(|(r, _)| r.position.clock.packed()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|(r, _)| *r.position.client_id.as_uuid()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|(r, _)| *r.position.action_id.as_uuid()).collect::<Vec<_>>())
-    .execute(conn)
-    .await
-    .map(drop)
+    query
+        .bind(rows.iter().map(|(r, _)| *r.upload.id.as_uuid()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(_, patch)| integer(patch.sequence)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(_, patch)| patch.table.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(_, patch)| patch.row_id.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(_, patch)| patch.audience_key.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(_, patch)| patch.effect.operation().as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(_, patch)| columns(patch)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(r, _)| r.number).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(r, _)| r.position.clock.packed()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(r, _)| *r.position.client_id.as_uuid()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(r, _)| *r.position.action_id.as_uuid()).collect::<Vec<_>>())
 }
 
-async fn insert_audiences(
-    conn: &mut PgConnection,
-    records: &[New<'_>],
-    numbers: &[i64],
-) -> Result<(), sqlx_core::Error> {
+fn bind_audiences<'q>(query: Binding<'q>, records: &[New<'_>], numbers: &[i64]) -> Binding<'q> {
     let mut keys: Vec<&str> = Vec::new();
     let mut of: Vec<i64> = Vec::new();
     let mut ids: Vec<Uuid> = Vec::new();
@@ -145,25 +150,10 @@ async fn insert_audiences(
             clients.push(*author.client_id.as_uuid());
         }
     }
-    query(
-        "/* append.audiences */ INSERT INTO synchrotron.action_audiences (client_id, audience_key, server_ingest_id, \
-         action_id) SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::uuid[])",
-    )
-    .bind(clients)
-    .bind(keys)
-    .bind(of)
-    .bind(ids)
-    .execute(conn)
-    .await
-    .map(drop)
+    query.bind(clients).bind(keys).bind(of).bind(ids)
 }
 
-async fn advance_heads(
-    conn: &mut PgConnection,
-    records: &[New<'_>],
-    numbers: &[i64],
-    heads: &LockedHeads,
-) -> Result<(), sqlx_core::Error> {
+fn bind_heads<'q>(query: Binding<'q>, records: &[New<'_>], numbers: &[i64], heads: &LockedHeads) -> Binding<'q> {
     let mut reached: BTreeMap<&AudienceKey, (i64, ReplayKey)> = BTreeMap::new();
     for ((_, record), number) in records.iter().zip(numbers) {
         for audience_key in record.audiences() {
@@ -173,27 +163,14 @@ async fn advance_heads(
         }
     }
     let greatest = |part: fn(&ReplayKey) -> Uuid| reached.values().map(|(_, at)| part(at)).collect::<Vec<_>>();
-    query(HEADS)
+    query
         .bind(reached.keys().map(|key| key.as_str()).collect::<Vec<_>>())
         .bind(reached.keys().map(|key| heads.head(key)).collect::<Vec<_>>())
         .bind(reached.values().map(|(through, _)| *through).collect::<Vec<_>>())
         .bind(reached.values().map(|(_, at)| at.clock.packed()).collect::<Vec<_>>())
         .bind(greatest(|at| *at.client_id.as_uuid()))
         .bind(greatest(|at| *at.action_id.as_uuid()))
-        .execute(conn)
-        .await
-        .map(drop)
 }
-
-/// Heads go up to the last number, floors to the greatest position; postgres compares UUIDs bytewise, as we do.
-const HEADS: &str = "/* append.heads */ WITH reached AS (SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], \
-    $4::bigint[], $5::uuid[], $6::uuid[]) AS r(audience_key, prev, through, clock, client_id, action_id)), \
-    advanced AS (UPDATE synchrotron.audience_heads h SET head = r.through, \
-        (floor_clock, floor_client_id, floor_action_id) = (SELECT * FROM (VALUES \
-            (h.floor_clock, h.floor_client_id, h.floor_action_id), (r.clock, r.client_id, r.action_id)) AS f(a, b, c) \
-            WHERE f.a IS NOT NULL ORDER BY a DESC, b DESC, c DESC LIMIT 1) \
-        FROM reached r WHERE h.audience_key = r.audience_key) \
-    INSERT INTO synchrotron.outbox (audience_key, prev, through) SELECT audience_key, prev, through FROM reached";
 
 fn action_of<'a>(record: &'a Measured<'_>) -> Option<(&'a str, &'a [u8])> {
     match &record.upload.body {

@@ -20,30 +20,47 @@ use super::pass::Candidate;
 use crate::pg::query;
 use crate::settings::HeadGate;
 
-/// The heads of uploads' audiences, locked until the transaction ends.
+/// The heads of uploads' audiences, locked until the transaction ends, and numbers that were drawn under the locks.
 #[derive(Debug)]
-pub(crate) struct LockedHeads(BTreeMap<String, i64>);
+pub(crate) struct LockedHeads {
+    heads: BTreeMap<String, i64>,
+    numbers: Vec<i64>,
+}
 
 impl LockedHeads {
-    /// Locks the heads of audiences that are written, and of those that are seen.
+    /// Locks the heads of audiences that are written, and of those that are seen; then draws so many numbers.
     pub(crate) async fn lock(
         conn: &mut PgConnection,
         touched: &BTreeSet<&AudienceKey>,
         seen: &BTreeSet<&AudienceKey>,
+        numbers: usize,
     ) -> Result<Self, sqlx_core::Error> {
         let keys = |audiences: &BTreeSet<&AudienceKey>| audiences.iter().map(|key| key.to_string()).collect::<Vec<_>>();
-        let rows = query("/* gate.lock */ SELECT audience_key, head FROM synchrotron.lock_heads($1, $2)")
+        let rows = query("/* gate.lock */ SELECT audience_key, head FROM synchrotron.lock_heads($1, $2, $3)")
             .bind(keys(touched))
             .bind(keys(seen))
+            .bind(i64::try_from(numbers).expect("BUG: a batch is bounded in bytes"))
             .fetch_all(conn)
             .await?;
-        let heads = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
-        Ok(Self(heads.collect::<Result<_, sqlx_core::Error>>()?))
+        let mut locked = Self { heads: BTreeMap::new(), numbers: Vec::with_capacity(numbers) };
+        for row in &rows {
+            let head = row.try_get(1)?;
+            match row.try_get::<Option<String>, _>(0)? {
+                Some(audience_key) => drop(locked.heads.insert(audience_key, head)),
+                None => locked.numbers.push(head),
+            }
+        }
+        Ok(locked)
+    }
+
+    /// The first of the drawn numbers; those that are not needed stay unused.
+    pub(crate) fn numbers(&self, count: usize) -> &[i64] {
+        &self.numbers[..count]
     }
 
     /// The audience's head, before this transaction.
     pub(crate) fn head(&self, audience_key: &AudienceKey) -> i64 {
-        self.0.get(audience_key.as_str()).copied().unwrap_or(0)
+        self.heads.get(audience_key.as_str()).copied().unwrap_or(0)
     }
 }
 

@@ -17,12 +17,13 @@ use sqlx_postgres::PgConnection;
 use synchrotron_core::model::{AudienceKey, ClientId, UserId};
 use synchrotron_core::wire::Outcome;
 
+use super::answers::Answers;
 use super::gate::audiences_of_all;
-use super::pass::{Candidate, Pass, PassError};
+use super::pass::{Candidate, Decided, Pass, PassError};
 use super::validate::{self, Measured};
 use super::{Ingest, Upload, foreign_client, known};
 use crate::materialize::Pace;
-use crate::pg::query;
+use crate::pg::{act_as_server, query};
 
 /// So many refused uploads are left out of a group one after the other; with more, each is tried alone.
 const LEFT_OUT_MAX: usize = 3;
@@ -40,8 +41,8 @@ pub(super) struct Open<'b> {
     pub(super) hash: [u8; 32],
 }
 
-/// The outcomes of a group, by place, and whether they are kept for when the upload comes again.
-type Answers = Vec<Option<Outcome>>;
+/// What is decided of a group, by place.
+type Decisions = Vec<Option<Decided>>;
 
 impl Ingest {
     /// Decides the fates of uploads of different devices in one transaction, which waits for no lock longer than this.
@@ -52,28 +53,32 @@ impl Ingest {
     ) -> Result<Vec<Outcome>, sqlx_core::Error> {
         let open: Vec<Open<'_>> = uploads.iter().copied().enumerate().map(measure).collect();
         let hashes: Vec<[u8; 32]> = open.iter().map(|open| open.hash).collect();
-        let mut answers: Answers = vec![None; uploads.len()];
+        let mut decisions: Decisions = vec![None; uploads.len()];
         // The setting tells the triggers on tracked tables that what is written is in the log (crate::capture).
         let within = lock_within.as_millis();
         let begin = format!("BEGIN; SET LOCAL lock_timeout = {within}; SET LOCAL synchrotron.materializing = 'on'");
         // Safe: a number in words of ours.
         let mut tx = self.pool.begin_with(AssertSqlSafe(begin)).await?;
-        let open = answer_known(&mut tx, open, &mut answers).await?;
-        let decided: Vec<usize> = open.iter().map(|open| open.place).collect();
+        let open = answer_known(&mut tx, open, &mut decisions).await?;
         if !open.is_empty() {
             let users: BTreeSet<&UserId> = open.iter().map(|open| &open.upload.user_id).collect();
             let audiences = audiences_of_all(&mut tx, &users).await?;
-            self.decide(&mut tx, &open, &audiences, &mut answers).await?;
+            self.decide(&mut tx, &open, &audiences, &mut decisions).await?;
         }
-        let mut binding = Vec::new();
-        for place in decided {
-            if let Some(outcome @ (Outcome::Accepted { .. } | Outcome::Rejected { .. })) = &answers[place] {
-                binding.push((uploads[place], hashes[place], outcome));
+        let decisions: Vec<Decided> =
+            decisions.into_iter().map(|decided| decided.expect("BUG: every upload is answered")).collect();
+        let mut rest = Answers::default();
+        for ((upload, hash), Decided { outcome, kept }) in uploads.iter().zip(&hashes).zip(&decisions) {
+            if !kept && matches!(outcome, Outcome::Accepted { .. } | Outcome::Rejected { .. }) {
+                rest.add(upload, hash, outcome);
             }
         }
-        known::store_outcomes(&mut tx, &binding).await?;
+        if !rest.is_empty() {
+            act_as_server(&mut tx).await?;
+            rest.store(&mut tx).await?;
+        }
         tx.commit().await?;
-        Ok(answers.into_iter().map(|outcome| outcome.expect("BUG: every upload is answered")).collect())
+        Ok(decisions.into_iter().map(|decided| decided.outcome).collect())
     }
 
     /// Takes uploads together, as far as that goes, and the rest one by one.
@@ -82,7 +87,7 @@ impl Ingest {
         tx: &mut PgConnection,
         open: &[Open<'_>],
         audiences: &BTreeMap<&UserId, BTreeSet<AudienceKey>>,
-        answers: &mut Answers,
+        decisions: &mut Decisions,
     ) -> Result<(), sqlx_core::Error> {
         let candidate = |open| Candidate::new(open, audiences);
         let mut together: Vec<Candidate<'_>> = open.iter().map(candidate).collect();
@@ -90,9 +95,9 @@ impl Ingest {
         while !together.is_empty() {
             let pass = Pass { ingest: self, candidates: &together, pace: Pace::Runs };
             match self.attempt(tx, &pass).await? {
-                Ok(outcomes) => {
-                    for (candidate, outcome) in together.drain(..).zip(outcomes) {
-                        answers[candidate.open.place] = Some(outcome);
+                Ok(decided) => {
+                    for (candidate, decided) in together.drain(..).zip(decided) {
+                        decisions[candidate.open.place] = Some(decided);
                     }
                 }
                 Err(PassError::Refused { place, .. }) if alone.len() < LEFT_OUT_MAX => {
@@ -104,12 +109,13 @@ impl Ingest {
         alone.sort_by_key(|candidate| candidate.open.place);
         for candidate in alone {
             let pass = Pass { ingest: self, candidates: std::slice::from_ref(&candidate), pace: Pace::OneByOne };
-            let outcome = match self.attempt(tx, &pass).await? {
-                Ok(mut outcomes) => outcomes.remove(0),
-                Err(PassError::Refused { outcome, .. }) => *outcome,
+            act_as_server(tx).await?;
+            let decided = match self.attempt(tx, &pass).await? {
+                Ok(mut decided) => decided.remove(0),
+                Err(PassError::Refused { outcome, .. }) => Decided { outcome: *outcome, kept: false },
                 Err(PassError::Clash(error)) => return Err(error),
             };
-            answers[candidate.open.place] = Some(outcome);
+            decisions[candidate.open.place] = Some(decided);
         }
         Ok(())
     }
@@ -119,10 +125,10 @@ impl Ingest {
         &self,
         tx: &mut PgConnection,
         pass: &Pass<'_, '_>,
-    ) -> Result<Result<Vec<Outcome>, PassError>, sqlx_core::Error> {
+    ) -> Result<Result<Vec<Decided>, PassError>, sqlx_core::Error> {
         query("/* ingest.begin */ SAVEPOINT pass").execute(&mut *tx).await?;
         let done = match pass.run(tx).await {
-            Ok(outcomes) => return Ok(Ok(outcomes)),
+            Ok(decided) => return Ok(Ok(decided)),
             Err(error) => error.undoable()?,
         };
         query("/* ingest.undo */ ROLLBACK TO SAVEPOINT pass").execute(&mut *tx).await?;
@@ -140,7 +146,7 @@ fn measure((place, upload): (usize, &Upload)) -> Open<'_> {
 async fn answer_known<'b>(
     tx: &mut PgConnection,
     mut open: Vec<Open<'b>>,
-    answers: &mut Answers,
+    decisions: &mut Decisions,
 ) -> Result<Vec<Open<'b>>, sqlx_core::Error> {
     let clients: BTreeMap<ClientId, &UserId> =
         open.iter().map(|open| (open.upload.batch.client_id, &open.upload.user_id)).collect();
@@ -157,7 +163,8 @@ async fn answer_known<'b>(
             earlier.map(|(_, outcome)| outcome.clone())
         };
         let unanswered = answer.is_none();
-        answers[open.place] = answer;
+        // What was kept before stays kept; nothing else here binds.
+        decisions[open.place] = answer.map(|outcome| Decided { outcome, kept: true });
         unanswered
     });
     Ok(open)

@@ -13,9 +13,9 @@ use synchrotron_core::model::{
 use synchrotron_core::wire::{Outcome, RejectionKind};
 use uuid::Uuid;
 
+use super::Rejection;
 use super::group::Open;
 use super::validate::Measured;
-use super::{Rejection, Upload};
 use crate::pg::query;
 
 /// The server's present history.
@@ -106,33 +106,6 @@ pub(super) async fn answered(
         answers.insert(names, (hash, outcome));
     }
     Ok((epoch.ok_or(sqlx_core::Error::RowNotFound)?, answers))
-}
-
-/// Keeps answers for when their batches come again.
-pub(super) async fn store_outcomes(
-    conn: &mut PgConnection,
-    answers: &[(&Upload, [u8; 32], &Outcome)],
-) -> Result<(), sqlx_core::Error> {
-    if answers.is_empty() {
-        return Ok(());
-    }
-    let encoded = |outcome: &Outcome| {
-        rmp_serde::to_vec_named(outcome).expect("BUG: outcomes hold nothing that MessagePack cannot say")
-    };
-    query(
-        "/* ingest.store */ INSERT INTO synchrotron.upload_outcomes (client_id, batch_id, user_id, content_hash, outcome) \
-         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::bytea[]) \
-         ON CONFLICT (client_id, batch_id) \
-         DO UPDATE SET content_hash = excluded.content_hash, outcome = excluded.outcome, created_at = now()",
-    )
-    .bind(answers.iter().map(|(upload, ..)| *upload.batch.client_id.as_uuid()).collect::<Vec<_>>())
-    .bind(answers.iter().map(|(upload, ..)| *upload.batch.batch_id.as_uuid()).collect::<Vec<_>>())
-    .bind(answers.iter().map(|(upload, ..)| upload.user_id.as_str()).collect::<Vec<_>>())
-    .bind(answers.iter().map(|(_, hash, _)| hash.as_slice()).collect::<Vec<_>>())
-    .bind(answers.iter().map(|(_, _, outcome)| encoded(outcome)).collect::<Vec<_>>())
-    .execute(conn)
-    .await
-    .map(drop)
 }
 
 /// Records that are, or were, in the log already: their numbers, and the hashes of their contents.

@@ -12,6 +12,7 @@
 //! - Trouble of the server is never a rejection: rejected work is set aside by the device, retried work is not.
 
 mod age;
+mod answers;
 mod append;
 mod gate;
 mod group;

@@ -14,6 +14,7 @@ use synchrotron_core::model::{AudienceKey, ClientId, Patch, RowKey, UserId};
 use synchrotron_core::wire::UploadRecord;
 use uuid::Uuid;
 
+use super::answers::Answers;
 use super::append::{self, Author};
 use super::gate::LockedHeads;
 use super::validate::{Measured, measure_record};
@@ -25,12 +26,13 @@ const OWN_CLIENT: ClientId = ClientId::from_uuid(Uuid::nil());
 /// The user that they name.
 const OWN_USER: &str = "_server";
 
-/// Locks the heads of audiences that are about to be written, until the transaction ends.
+/// Locks the heads of audiences that are about to be written by so many records at most, until the transaction ends.
 pub(crate) async fn lock_audiences(
     conn: &mut PgConnection,
     touched: &BTreeSet<&AudienceKey>,
+    records_max: usize,
 ) -> Result<LockedHeads, sqlx_core::Error> {
-    LockedHeads::lock(conn, touched, &BTreeSet::new()).await
+    LockedHeads::lock(conn, touched, &BTreeSet::new(), records_max).await
 }
 
 /// Appends records to audiences that are locked. What of their rows is older than the log is kept first.
@@ -47,5 +49,5 @@ pub(crate) async fn append_own(
     let newest = newest_positions(conn, &Vec::from_iter(rows)).await?;
     keep_older(conn, catalogue, &newest, records.iter()).await?;
     let all: Vec<_> = measured.iter().map(|record| (author, record)).collect();
-    append::append(conn, &all, heads).await.map(drop)
+    append::append(conn, &all, heads, &Answers::default()).await.map(drop)
 }

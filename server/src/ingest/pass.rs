@@ -10,6 +10,7 @@ use synchrotron_core::model::{ActionId, AudienceKey, RowKey, ServerIngestId, Use
 use synchrotron_core::wire::{Outcome, RejectionKind};
 
 use super::age::Ages;
+use super::answers::Answers;
 use super::append::{self, Author};
 use super::gate::{Gate, LockedHeads, audiences_of};
 use super::group::Open;
@@ -60,6 +61,13 @@ struct Admitted<'g> {
     writable: BTreeSet<AudienceKey>,
 }
 
+/// An upload's outcome, and whether it is kept already for when the upload comes again.
+#[derive(Debug, Clone)]
+pub(super) struct Decided {
+    pub(super) outcome: Outcome,
+    pub(super) kept: bool,
+}
+
 /// Why a pass has to be taken back.
 #[derive(Debug)]
 pub(super) enum PassError {
@@ -103,8 +111,8 @@ pub(super) struct Pass<'i, 'g> {
 }
 
 impl Pass<'_, '_> {
-    /// The outcome of each, all written that are accepted.
-    pub(super) async fn run(&self, tx: &mut PgConnection) -> Result<Vec<Outcome>, PassError> {
+    /// The outcome of each, all written that are accepted. The transaction may act as a user afterwards.
+    pub(super) async fn run(&self, tx: &mut PgConnection) -> Result<Vec<Decided>, PassError> {
         let mode = self.ingest.settings.head_gate;
         let known = Known::read(tx, self.candidates.iter().flat_map(|candidate| &candidate.open.records)).await?;
         let touched: BTreeSet<&AudienceKey> =
@@ -113,11 +121,12 @@ impl Pass<'_, '_> {
             HeadGate::Visible => self.candidates.iter().flat_map(|candidate| candidate.visible).collect(),
             HeadGate::Touched => BTreeSet::new(),
         };
-        let heads = LockedHeads::lock(tx, &touched, &seen).await?;
+        let records = self.candidates.iter().map(|candidate| candidate.open.records.len()).sum();
+        let heads = LockedHeads::lock(tx, &touched, &seen, records).await?;
         let ages = Ages::read(tx, self.candidates, &known).await?;
         let mut gate = Gate::read(tx, mode, &heads, self.candidates).await?;
 
-        let mut outcomes: Vec<Option<Outcome>> = vec![None; self.candidates.len()];
+        let mut decided: Vec<Option<Decided>> = vec![None; self.candidates.len()];
         let mut admitted = Vec::new();
         for (place, candidate) in self.candidates.iter().enumerate() {
             match self.admit(tx, place, candidate, &known, &heads, (&ages, &gate)).await? {
@@ -126,13 +135,13 @@ impl Pass<'_, '_> {
                     gate.pass(candidate.open.upload.batch.client_id, audiences);
                     admitted.push(one);
                 }
-                Err(outcome) => outcomes[place] = Some(outcome),
+                Err(outcome) => decided[place] = Some(Decided { outcome, kept: false }),
             }
         }
-        for (place, ids) in self.write(tx, &admitted, &heads).await? {
-            outcomes[place] = Some(Outcome::Accepted { ids });
+        for (place, outcome) in self.write(tx, &admitted, &heads).await? {
+            decided[place] = Some(Decided { outcome, kept: true });
         }
-        Ok(outcomes.into_iter().map(|outcome| outcome.expect("BUG: admitted or answered")).collect())
+        Ok(decided.into_iter().map(|decided| decided.expect("BUG: admitted or answered")).collect())
     }
 
     /// Judges an upload by everything that can be known before it is written.
@@ -180,13 +189,13 @@ impl Pass<'_, '_> {
         validate::check_clocks(new, &self.ingest.settings, now_ms())
     }
 
-    /// Appends and materializes all that is admitted; the numbers of each upload's records, by its place.
+    /// Appends and materializes all that is admitted; the outcomes, which are kept with it, by place.
     async fn write(
         &self,
         tx: &mut PgConnection,
         admitted: &[Admitted<'_>],
         heads: &LockedHeads,
-    ) -> Result<Vec<(usize, BTreeMap<ActionId, ServerIngestId>)>, PassError> {
+    ) -> Result<Vec<(usize, Outcome)>, PassError> {
         let Some(first) = admitted.first() else { return Ok(Vec::new()) };
         let all: Vec<(Author<'_>, &Measured<'_>)> = admitted
             .iter()
@@ -199,7 +208,12 @@ impl Pass<'_, '_> {
         let rows: BTreeSet<RowKey> =
             all.iter().flat_map(|(_, record)| &record.upload.rows).map(|patch| patch.row_key()).collect();
         let newest = newest_positions(tx, &Vec::from_iter(rows)).await?;
-        let numbered = append::append(tx, &all, heads).await?;
+        let outcomes = accepted(admitted, heads.numbers(all.len()));
+        let mut answers = Answers::default();
+        for (one, (_, outcome)) in admitted.iter().zip(&outcomes) {
+            answers.add(one.candidate.open.upload, &one.candidate.open.hash, outcome);
+        }
+        let numbered = append::append(tx, &all, heads, &answers).await?;
         let last_number = numbered.last().map_or(0, |record| record.number);
         let app_role = &self.ingest.settings.app_role;
         let actor = Actor::introduce(tx, &first.candidate.open.upload.user_id, app_role);
@@ -207,7 +221,6 @@ impl Pass<'_, '_> {
         let mut materializer = Materializer::new(actor, catalogue, &first.writable, newest, last_number, self.pace);
         materializer.begin(numbered.iter().copied()).await?;
         let mut rest = numbered.as_slice();
-        let mut accepted = Vec::with_capacity(admitted.len());
         for one in admitted {
             let (records, others) = rest.split_at(one.new.len());
             rest = others;
@@ -218,12 +231,20 @@ impl Pass<'_, '_> {
                 let conn = materializer.as_server().await?;
                 check_founded(conn, one).await?;
             }
-            let numbers = records.iter().map(|record| (record.upload.id, ServerIngestId::new(record.number)));
-            accepted.push((one.place, one.ids.clone().into_iter().chain(numbers).collect()));
         }
         materializer.end().await?;
-        Ok(accepted)
+        Ok(outcomes)
     }
+}
+
+/// What those whose records get these numbers are told, if all goes well.
+fn accepted(admitted: &[Admitted<'_>], numbers: &[i64]) -> Vec<(usize, Outcome)> {
+    let mut numbers = numbers.iter().copied().map(ServerIngestId::new);
+    let outcome = |one: &Admitted<'_>| {
+        let new = one.new.iter().map(|record| record.upload.id).zip(numbers.by_ref());
+        (one.place, Outcome::Accepted { ids: one.ids.clone().into_iter().chain(new).collect() })
+    };
+    admitted.iter().map(outcome).collect()
 }
 
 fn refused(place: usize, action: ActionId, error: MaterializeError) -> PassError {

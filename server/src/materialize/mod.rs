@@ -256,8 +256,11 @@ impl<'a> Materializer<'a> {
         Ok(self.actor.conn)
     }
 
-    /// Ends: keeps the images that are due, acting as the server again.
+    /// Ends: keeps the images that are due. It may act as the last user still.
     pub(crate) async fn end(mut self) -> Result<(), sqlx_core::Error> {
+        if self.due.is_empty() {
+            return Ok(());
+        }
         self.actor.act_as(Acting::Server).await?;
         let due: BTreeMap<RowKey, ReplayKey> = self.due.iter().map(|key| (key.clone(), self.newest[key])).collect();
         images::keep_present(self.actor.conn, self.catalogue, &due).await

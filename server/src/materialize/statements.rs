@@ -4,6 +4,8 @@
 //! - Identifiers and type names come from the [`Catalogue`](super::catalogue::Catalogue), quoted by Postgres; everything
 //!   that came over the wire is a bound parameter: one array of texts for each column.
 //! - A statement returns each row that it matched, with its real audience.
+//! - Rows are found by id. Audiences are compared with IS NOT DISTINCT FROM, for which no index is used: a plan that is made
+//!   while a table is small would as gladly read a whole audience, and is kept while it grows.
 
 use std::collections::HashMap;
 
@@ -117,7 +119,7 @@ pub(crate) fn update(
     }
     let sql = format!(
         "/* materialize.update */ UPDATE {} AS t SET {} FROM {data} WHERE t.\"id\" = d.id::{} \
-         AND t.\"audience_key\" = d.audience RETURNING t.\"id\"::text, t.\"audience_key\"::text",
+         AND t.\"audience_key\" IS NOT DISTINCT FROM d.audience RETURNING t.\"id\"::text, t.\"audience_key\"::text",
         table.quoted,
         settings.join(", "),
         table.id_type.cast()
@@ -129,7 +131,7 @@ pub(crate) fn update(
 pub(crate) fn delete(table: &Table, rows: Targets<'_>) -> Statement {
     let sql = format!(
         "/* materialize.delete */ DELETE FROM {} AS t USING {} WHERE t.\"id\" = d.id::{} \
-         AND t.\"audience_key\" = d.audience RETURNING t.\"id\"::text, t.\"audience_key\"::text",
+         AND t.\"audience_key\" IS NOT DISTINCT FROM d.audience RETURNING t.\"id\"::text, t.\"audience_key\"::text",
         table.quoted,
         rows.data(),
         table.id_type.cast()

@@ -20,6 +20,11 @@ pub(crate) enum Acting {
     User,
 }
 
+/// Lets a transaction act as the server again, whoever it acts as.
+pub(crate) async fn act_as_server(conn: &mut PgConnection) -> Result<(), sqlx_core::Error> {
+    query("/* act.server */ SELECT set_config('role', 'none', true)").execute(conn).await.map(drop)
+}
+
 /// A connection inside a transaction, and as whom it acts now.
 #[derive(Debug)]
 pub(crate) struct Actor<'a> {
@@ -63,15 +68,14 @@ impl<'a> Actor<'a> {
                 self.introduced = true;
             }
             _ if self.acting == acting => {}
-            Acting::Server => self.set_role("none").await?,
-            Acting::User => self.set_role(self.app_role).await?,
+            Acting::Server => act_as_server(self.conn).await?,
+            Acting::User => {
+                let acting = query("/* act.as */ SELECT set_config('role', $1, true)").bind(self.app_role);
+                acting.execute(&mut *self.conn).await.map(drop)?;
+            }
         }
         self.acting = acting;
         Ok(())
-    }
-
-    async fn set_role(&mut self, role: &str) -> Result<(), sqlx_core::Error> {
-        query("/* act.as */ SELECT set_config('role', $1, true)").bind(role).execute(&mut *self.conn).await.map(drop)
     }
 
     /// Marks a point to come back to, acting as the user.

@@ -25,11 +25,17 @@ const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
 /// Snapshots come in bursts.
 const IDLE_CONNECTIONS_FOR: Duration = Duration::from_secs(30);
 
-/// Whoever holds an audience's head and stands still must not hold up its writers for ever. Texts that stand for values
-/// mean the same in every database: they are read, and written, in the forms of [`crate::materialize::FORMS`].
+/// - Whoever holds an audience's head and stands still must not hold up its writers for ever.
+/// - Texts that stand for values mean the same in every database: they are read, and written, in the forms of
+///   [`crate::materialize::FORMS`].
+/// - Plans are made once for each statement and never depend on statistics: those of a log that grows lag behind, and every
+///   hot statement has its index. Without it, a statement that was first seen with empty tables reads all of them for ever,
+///   by sequence or to join by hash, and planning takes longer than the rest. A plan against an index that is not there
+///   looks dear enough to compile.
 const SESSION: &str = "/* start.session */ SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'; \
     SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET extra_float_digits = 1; \
-    SET lc_monetary = 'C'";
+    SET lc_monetary = 'C'; SET plan_cache_mode = 'force_generic_plan'; SET enable_seqscan = off; \
+    SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off";
 
 /// A pool on a database whose schema is up to date and whose roles and view are as they must be.
 pub(crate) async fn connect(settings: &Settings) -> Result<PgPool, StartError> {

@@ -9,7 +9,7 @@ mod error;
 mod log;
 mod migrate;
 
-pub(crate) use acting::{Acting, Actor};
+pub(crate) use acting::{Acting, Actor, act_as_server};
 pub(crate) use connect::{connect, connect_later, connect_once, lock_start, role_fault, version_fault, view_faults};
 pub(crate) use error::{Complaint, classify};
 pub(crate) use log::{

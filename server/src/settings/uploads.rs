@@ -36,7 +36,7 @@ pub struct UploadSettings {
 impl Default for UploadSettings {
     fn default() -> Self {
         Self {
-            workers: 2,
+            workers: 4,
             group_uploads_max: 256,
             group_records_max: 4_096,
             group_lock_within: Duration::from_millis(250),

@@ -189,8 +189,8 @@ async fn check(theatre: &Theatre, model: &Model) -> Result<(), TestCaseError> {
 }
 
 async fn run(theatre: &Theatre, turns: Vec<Turn>) -> Result<(), TestCaseError> {
-    let empty = "TRUNCATE seats, synchrotron.action_records, synchrotron.row_images, synchrotron.compacted_records, \
-        synchrotron.audience_heads CASCADE";
+    let empty = "TRUNCATE seats, synchrotron.action_records, synchrotron.action_modified_rows, \
+        synchrotron.action_audiences, synchrotron.row_images, synchrotron.compacted_records, synchrotron.audience_heads";
     theatre.execute(empty).await;
     let mut devices = [theatre.device("alice"), theatre.device("bob")];
     let mut model = Model::default();

@@ -121,7 +121,8 @@ fn record_of(turn: &Turn, device: &Device, model: &Model) -> (ReplayKey, UploadR
 
 async fn run(theatre: &Theatre, turns: Vec<Turn>) -> Result<(), TestCaseError> {
     theatre
-        .execute("TRUNCATE seats, synchrotron.action_records, synchrotron.row_images CASCADE; UPDATE synchrotron.audience_heads SET head = 0")
+        .execute("TRUNCATE seats, synchrotron.action_records, synchrotron.action_modified_rows, \
+                synchrotron.action_audiences, synchrotron.row_images CASCADE; UPDATE synchrotron.audience_heads SET head = 0")
         .await;
     let mut devices = [theatre.device("alice"), theatre.device("bob")];
     let mut model = Model::default();

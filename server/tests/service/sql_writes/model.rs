@@ -82,7 +82,8 @@ fn effect(&(row, kind, value, both): &(usize, u8, u8, bool)) -> Patch {
 async fn run(theatre: &Theatre, steps: Vec<Step>) -> Result<(), TestCaseError> {
     theatre
         .execute(
-            "TRUNCATE seats, shadows, synchrotron.action_records, synchrotron.staged_writes, synchrotron.row_images CASCADE; \
+            "TRUNCATE seats, shadows, synchrotron.action_records, synchrotron.action_modified_rows, \
+             synchrotron.action_audiences, synchrotron.staged_writes, synchrotron.row_images CASCADE; \
              UPDATE synchrotron.audience_heads SET head = 0; DELETE FROM synchrotron.staged_writes",
         )
         .await;
