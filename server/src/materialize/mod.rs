@@ -108,8 +108,8 @@ pub(crate) enum Pace {
     OneByOne,
 }
 
-/// So many rows in one statement are as good as any more.
-const RUN_MAX: usize = 1_000;
+/// So many rows in one statement are as good as any more; each is compared with each.
+const RUN_MAX: usize = 100;
 
 impl Pace {
     const fn run_max(self) -> usize {

@@ -4,8 +4,6 @@
 //! - Identifiers and type names come from the [`Catalogue`](super::catalogue::Catalogue), quoted by Postgres; everything
 //!   that came over the wire is a bound parameter: one array of texts for each column.
 //! - A statement returns each row that it matched, with its real audience.
-//! - Rows are found by id. Audiences are compared with IS NOT DISTINCT FROM, for which no index is used: a plan that is made
-//!   while a table is small would as gladly read a whole audience, and is kept while it grows.
 
 use std::collections::HashMap;
 
@@ -118,11 +116,11 @@ pub(crate) fn update(
         settings.push("\"id\" = t.\"id\"".to_owned());
     }
     let sql = format!(
-        "/* materialize.update */ UPDATE {} AS t SET {} FROM {data} WHERE t.\"id\" = d.id::{} \
-         AND t.\"audience_key\" IS NOT DISTINCT FROM d.audience RETURNING t.\"id\"::text, t.\"audience_key\"::text",
+        "/* materialize.update */ UPDATE {} AS t SET {} FROM {data} WHERE {} \
+         RETURNING t.\"id\"::text, t.\"audience_key\"::text",
         table.quoted,
         settings.join(", "),
-        table.id_type.cast()
+        targeted(table)
     );
     Statement { sql, parameters: rows.parameters }
 }
@@ -130,13 +128,23 @@ pub(crate) fn update(
 /// Removes the rows that have these ids in these audiences.
 pub(crate) fn delete(table: &Table, rows: Targets<'_>) -> Statement {
     let sql = format!(
-        "/* materialize.delete */ DELETE FROM {} AS t USING {} WHERE t.\"id\" = d.id::{} \
-         AND t.\"audience_key\" IS NOT DISTINCT FROM d.audience RETURNING t.\"id\"::text, t.\"audience_key\"::text",
+        "/* materialize.delete */ DELETE FROM {} AS t USING {} WHERE {} \
+         RETURNING t.\"id\"::text, t.\"audience_key\"::text",
         table.quoted,
         rows.data(),
-        table.id_type.cast()
+        targeted(table)
     );
     Statement { sql, parameters: rows.parameters }
+}
+
+/// Finds the rows by the index of their ids, whatever the planner knows. A plan that is made while a table is small would as
+/// gladly read the whole of it, or of an audience, and is kept while it grows: IS NOT DISTINCT FROM leaves it no other way.
+fn targeted(table: &Table) -> String {
+    let cast = table.id_type.cast();
+    format!(
+        "t.\"id\" = ANY($1::text[]::{cast}[]) AND t.\"id\" IS NOT DISTINCT FROM d.id::{cast} \
+         AND t.\"audience_key\" IS NOT DISTINCT FROM d.audience"
+    )
 }
 
 /// Reads the audiences of the rows that have these ids.
