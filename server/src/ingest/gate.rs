@@ -53,7 +53,7 @@ impl LockedHeads {
         Ok(locked)
     }
 
-    /// The first of the drawn numbers; those that are not needed stay unused.
+    /// The first of the drawn numbers. The others stay unused: how many records are known already, or refused, shows later.
     pub(crate) fn numbers(&self, count: usize) -> &[i64] {
         &self.numbers[..count]
     }

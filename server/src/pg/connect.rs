@@ -25,6 +25,8 @@ const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
 /// Snapshots come in bursts.
 const IDLE_CONNECTIONS_FOR: Duration = Duration::from_secs(30);
 
+/// What every connection that ingests begins with.
+///
 /// - Whoever holds an audience's head and stands still must not hold up its writers for ever.
 /// - Texts that stand for values mean the same in every database: they are read, and written, in the forms of
 ///   [`crate::materialize::FORMS`].
