@@ -10,7 +10,7 @@ use synchrotron_core::model::{AudienceKey, Columns, Effect, Operation, Patch};
 use synchrotron_core::wire::RejectionKind;
 
 use super::catalogue::Table;
-use super::fold::columns_named;
+use super::fold::{Logged, columns_named};
 use super::images::{self, BEFORE_ALL};
 use super::runs::Run;
 use super::statements::{Statement, Targets, audiences_of, delete, insert, update};
@@ -84,7 +84,8 @@ impl Materializer<'_> {
     ) -> Result<Option<String>, MaterializeError> {
         let key = patch.row_key();
         let history = self.whole_history(&key, record.number).await?;
-        if history.iter().all(|logged| logged.record == record.upload.id) {
+        let is_first = |logged: &Logged| logged.record == record.upload.id && logged.patch.sequence >= patch.sequence;
+        if history.iter().all(is_first) {
             let first = BTreeMap::from([(key, BEFORE_ALL)]);
             images::keep_present(self.actor.conn, self.catalogue, &first).await?;
         }

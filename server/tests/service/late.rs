@@ -9,6 +9,11 @@ fn relabel(row: &str, label: &str) -> synchrotron_core::model::Patch {
     patch("seats", row, "project:p", Effect::Update(columns([("label", label.into())])))
 }
 
+fn held(row: &str, holder: &str) -> synchrotron_core::model::Patch {
+    let effect = Effect::Insert(columns([("label", "was".into()), ("holder", holder.into())]));
+    patch("seats", row, "project:p", effect)
+}
+
 fn nothing(row: &str) -> synchrotron_core::model::Patch {
     patch("seats", row, "project:p", Effect::Nothing)
 }
@@ -193,6 +198,27 @@ async fn a_row_that_is_older_than_the_log_gets_back_what_it_was() {
     alice.sync(vec![alice.correction(position, vec![nothing("old")])]).await;
     assert_eq!(theatre.holder("old").await.as_deref(), Some("bob"), "whole again");
     assert_eq!(theatre.scalar("SELECT label FROM seats").await.as_deref(), Some("was"));
+}
+
+/// What an action itself did to a row is not what the row was before it, however often it makes the row.
+#[tokio::test]
+async fn a_row_that_one_action_makes_twice_gets_back_what_it_was() {
+    let theatre = Theatre::open().await;
+    theatre.execute("INSERT INTO seats SELECT id, 'was', 'somebody', 'project:p' FROM unnest(ARRAY['old', 'older']) id").await;
+    let mut alice = theatre.device("alice");
+    let cases = [
+        (10, "old", Some("somebody"), held("old", "first")),
+        (20, "older", Some("somebody"), hold("older", Some("first"))),
+        (30, "new", None, held("new", "first")),
+    ];
+    for (at, row, before, first) in cases {
+        let made = alice.action(at, vec![first, held(row, "second")]);
+        let position = alice.position(&made);
+        alice.sync(vec![made]).await;
+        assert_eq!(theatre.holder(row).await.as_deref(), Some("second"));
+        alice.sync(vec![alice.correction(position, vec![nothing(row)])]).await;
+        assert_eq!(theatre.holder(row).await.as_deref(), before);
+    }
 }
 
 /// Of a long history a late arrival reads what lies above its place, and a little beneath it.
