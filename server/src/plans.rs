@@ -66,13 +66,13 @@ fn statements() -> Vec<(&'static str, String, bool)> {
         (fetch::PAGE, format!("{AUDIENCES}, {CURSORS}, 1001"), true),
         (pg::RECORDS, "ARRAY[7, 8, 19000]".to_owned(), true),
         (pg::ROWS, format!("{IDS}, {AUDIENCES}"), true),
-        (ingest::GATE, format!("{AUDIENCES}, {CURSORS}, {CLIENTS}"), false),
-        (ingest::ANSWERED, format!("{IDS}, {IDS}"), false),
+        (ingest::RECALL, format!("{IDS}, {IDS}, ARRAY['u1', 'u2'], {IDS}"), false),
         (ingest::KNOWN, IDS.to_owned(), false),
         (
-            ingest::AGE,
+            ingest::FINDINGS,
             format!(
-                "{CURSORS}, {AUDIENCES}, {FIVE}, {CURSORS}, {SEATS}, {FIVE}, ARRAY[1, 2], {IDS}, ARRAY[1], ARRAY[5]"
+                "{CURSORS}, {AUDIENCES}, {FIVE}, {CURSORS}, {SEATS}, {FIVE}, ARRAY[1, 2], {IDS}, ARRAY[1], ARRAY[5], \
+                 {AUDIENCES}, {CURSORS}, {CLIENTS}"
             ),
             false,
         ),

@@ -14,8 +14,8 @@ use sqlx_core::row::Row;
 use sqlx_postgres::{PgConnection, PgRow};
 use synchrotron_core::model::{AudienceKey, ClientId, Cursor, Cursors, UserId};
 use synchrotron_core::wire::{Outcome, UploadBatch};
-use uuid::Uuid;
 
+use super::findings::Findings;
 use super::pass::Candidate;
 use crate::pg::query;
 use crate::settings::HeadGate;
@@ -69,75 +69,60 @@ pub(crate) async fn audiences_of(
     conn: &mut PgConnection,
     user_id: &UserId,
 ) -> Result<BTreeSet<AudienceKey>, sqlx_core::Error> {
-    Ok(audiences_of_all(conn, &BTreeSet::from([user_id])).await?.into_values().next().unwrap_or_default())
+    let rows = query("/* audiences */ SELECT a FROM synchrotron.audiences_of($1) a WHERE a IS NOT NULL")
+        .bind(user_id.as_str())
+        .fetch_all(conn)
+        .await?;
+    let key = |row: &PgRow| {
+        AudienceKey::new(row.try_get::<String, _>(0)?).map_err(|error| sqlx_core::Error::Decode(Box::new(error)))
+    };
+    rows.iter().map(key).collect()
 }
 
-/// The audiences of several users.
-pub(super) async fn audiences_of_all<'u>(
-    conn: &mut PgConnection,
-    users: &BTreeSet<&'u UserId>,
-) -> Result<BTreeMap<&'u UserId, BTreeSet<AudienceKey>>, sqlx_core::Error> {
-    let rows = query(
-        "/* audiences */ SELECT u.user_id, a FROM unnest($1::text[]) AS u(user_id) \
-         CROSS JOIN LATERAL synchrotron.audiences_of(u.user_id) a WHERE a IS NOT NULL",
-    )
-    .bind(users.iter().map(|user_id| user_id.as_str()).collect::<Vec<_>>())
-    .fetch_all(conn)
-    .await?;
-    let mut audiences: BTreeMap<&UserId, BTreeSet<AudienceKey>> =
-        users.iter().map(|user_id| (*user_id, BTreeSet::new())).collect();
-    for row in &rows {
-        let user_id = UserId::new(row.try_get::<String, _>(0)?).map_err(decode)?;
-        let of_user = audiences.get_mut(&user_id).expect("BUG: only these users were asked for");
-        of_user.insert(AudienceKey::new(row.try_get::<String, _>(1)?).map_err(decode)?);
+/// An audience that an upload's gate covers and whose head is above the device's cursor.
+#[derive(Debug)]
+pub(super) struct Lagging<'a> {
+    /// Which upload.
+    pub(super) place: usize,
+    pub(super) audience_key: &'a AudienceKey,
+    /// What the device has seen.
+    pub(super) cursor: Cursor,
+    /// The device: its own records do not hold it back.
+    pub(super) client_id: ClientId,
+}
+
+impl<'a> Lagging<'a> {
+    /// All of these uploads.
+    pub(super) fn of(mode: HeadGate, heads: &LockedHeads, candidates: &'a [Candidate<'a>]) -> Vec<Self> {
+        let mut all = Vec::new();
+        for (place, candidate) in candidates.iter().enumerate() {
+            let UploadBatch { client_id, basis, .. } = &candidate.open.upload.batch;
+            let seen = candidate.covered(mode).map(|key| (key, basis.get(key).copied().unwrap_or(Cursor::START)));
+            let lagging = seen.filter(|(key, cursor)| heads.head(key) > cursor.get());
+            all.extend(lagging.map(|(audience_key, cursor)| Self {
+                place,
+                audience_key,
+                cursor,
+                client_id: *client_id,
+            }));
+        }
+        all
     }
-    Ok(audiences)
-}
-
-fn decode(error: synchrotron_core::model::IdError) -> sqlx_core::Error {
-    sqlx_core::Error::Decode(Box::new(error))
 }
 
 /// Judges the uploads of one transaction, one after the other.
 #[derive(Debug)]
 pub(super) struct Gate<'a> {
     heads: &'a LockedHeads,
-    /// By upload, the audiences in which the log has what its device lacks.
-    unseen: BTreeSet<(usize, AudienceKey)>,
+    findings: &'a Findings,
     /// Who has written what by now, in this transaction.
     written: BTreeMap<&'a AudienceKey, BTreeSet<ClientId>>,
 }
 
 impl<'a> Gate<'a> {
-    /// Reads what the log has above the cursors of these uploads.
-    pub(super) async fn read(
-        conn: &mut PgConnection,
-        mode: HeadGate,
-        heads: &'a LockedHeads,
-        candidates: &[Candidate<'_>],
-    ) -> Result<Self, sqlx_core::Error> {
-        let mut behind: Vec<(usize, &AudienceKey, i64, Uuid)> = Vec::new();
-        for (place, candidate) in candidates.iter().enumerate() {
-            let batch = &candidate.open.upload.batch;
-            let lagging = candidate.covered(mode).filter(|key| heads.head(key) > basis(batch, key).get());
-            behind.extend(lagging.map(|key| (place, key, basis(batch, key).get(), *batch.client_id.as_uuid())));
-        }
-        let mut unseen = BTreeSet::new();
-        if !behind.is_empty() {
-            let rows = query(GATE)
-                .bind(behind.iter().map(|(_, key, ..)| key.as_str()).collect::<Vec<_>>())
-                .bind(behind.iter().map(|(_, _, cursor, _)| *cursor).collect::<Vec<_>>())
-                .bind(behind.iter().map(|(.., client_id)| *client_id).collect::<Vec<_>>())
-                .fetch_all(conn)
-                .await?;
-            let place =
-                |row: &PgRow| Ok(usize::try_from(row.try_get::<i64, _>(0)? - 1).expect("BUG: it counts from 1"));
-            for place in rows.iter().map(place).collect::<Result<Vec<_>, sqlx_core::Error>>()? {
-                let (upload, key, ..) = behind[place];
-                unseen.insert((upload, key.clone()));
-            }
-        }
-        Ok(Self { heads, unseen, written: BTreeMap::new() })
+    /// Nothing is written yet.
+    pub(super) const fn new(heads: &'a LockedHeads, findings: &'a Findings) -> Self {
+        Self { heads, findings, written: BTreeMap::new() }
     }
 
     /// Refuses an upload whose basis lacks another device's record in an audience that the gate covers.
@@ -146,7 +131,7 @@ impl<'a> Gate<'a> {
         let passed = |key: &AudienceKey| {
             self.written.get(key).is_some_and(|writers| writers.iter().any(|writer| *writer != client_id))
         };
-        let lacking = |key: &&AudienceKey| passed(key) || self.unseen.contains(&(place, (*key).clone()));
+        let lacking = |key: &&AudienceKey| passed(key) || self.findings.unseen.contains(&(place, (*key).clone()));
         let heads: Cursors = candidate
             .covered(mode)
             .filter(lacking)
@@ -167,14 +152,3 @@ impl<'a> Gate<'a> {
         }
     }
 }
-
-fn basis(batch: &UploadBatch, audience_key: &AudienceKey) -> Cursor {
-    batch.basis.get(audience_key).copied().unwrap_or(Cursor::START)
-}
-
-/// Which of these audiences have, or had, a record of another device above the cursor, by their place from 1.
-pub(crate) const GATE: &str = "/* gate.check */ SELECT v.place \
-    FROM unnest($1::text[], $2::bigint[], $3::uuid[]) WITH ORDINALITY AS v(audience_key, cursor, client_id, place) \
-    JOIN synchrotron.audience_heads h ON h.audience_key = v.audience_key \
-    WHERE v.cursor < synchrotron.retained_for(h, v.client_id) OR EXISTS (SELECT FROM synchrotron.action_audiences a WHERE a.audience_key = v.audience_key \
-                  AND a.server_ingest_id > v.cursor AND a.client_id <> v.client_id)";

@@ -9,19 +9,20 @@
 //! - Whoever is refused leaves nothing: the transaction goes back to the savepoint.
 //! - Answers are told after the commit, and those that bind are kept in it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::PgConnection;
-use synchrotron_core::model::{AudienceKey, ClientId, UserId};
+use synchrotron_core::model::{ClientId, UserId};
 use synchrotron_core::wire::Outcome;
 
 use super::answers::Answers;
-use super::gate::audiences_of_all;
+use super::known::{self, Known};
 use super::pass::{Candidate, Decided, Pass, PassError};
+use super::recall::Recall;
 use super::validate::{self, Measured};
-use super::{Ingest, Upload, foreign_client, known};
+use super::{Ingest, Upload, foreign_client};
 use crate::materialize::Pace;
 use crate::pg::{act_as_server, query};
 
@@ -59,11 +60,9 @@ impl Ingest {
         let begin = format!("BEGIN; SET LOCAL lock_timeout = {within}; SET LOCAL synchrotron.materializing = 'on'");
         // Safe: a number in words of ours.
         let mut tx = self.pool.begin_with(AssertSqlSafe(begin)).await?;
-        let open = answer_known(&mut tx, open, &mut decisions).await?;
+        let (open, recall) = answer_known(&mut tx, open, &mut decisions).await?;
         if !open.is_empty() {
-            let users: BTreeSet<&UserId> = open.iter().map(|open| &open.upload.user_id).collect();
-            let audiences = audiences_of_all(&mut tx, &users).await?;
-            self.decide(&mut tx, &open, &audiences, &mut decisions).await?;
+            self.decide(&mut tx, &open, recall, &mut decisions).await?;
         }
         let decisions: Vec<Decided> =
             decisions.into_iter().map(|decided| decided.expect("BUG: every upload is answered")).collect();
@@ -86,14 +85,14 @@ impl Ingest {
         &self,
         tx: &mut PgConnection,
         open: &[Open<'_>],
-        audiences: &BTreeMap<&UserId, BTreeSet<AudienceKey>>,
+        Recall { audiences, known, .. }: Recall<'_>,
         decisions: &mut Decisions,
     ) -> Result<(), sqlx_core::Error> {
-        let candidate = |open| Candidate::new(open, audiences);
+        let candidate = |open| Candidate::new(open, &audiences);
         let mut together: Vec<Candidate<'_>> = open.iter().map(candidate).collect();
         let mut alone: Vec<Candidate<'_>> = Vec::new();
         while !together.is_empty() {
-            let pass = Pass { ingest: self, candidates: &together, pace: Pace::Runs };
+            let pass = Pass { ingest: self, candidates: &together, known: &known, pace: Pace::Runs };
             match self.attempt(tx, &pass).await? {
                 Ok(decided) => {
                     for (candidate, decided) in together.drain(..).zip(decided) {
@@ -108,8 +107,11 @@ impl Ingest {
         }
         alone.sort_by_key(|candidate| candidate.open.place);
         for candidate in alone {
-            let pass = Pass { ingest: self, candidates: std::slice::from_ref(&candidate), pace: Pace::OneByOne };
             act_as_server(tx).await?;
+            // Those before it may have brought the same records.
+            let known = Known::read(tx, &candidate.open.records).await?;
+            let candidates = std::slice::from_ref(&candidate);
+            let pass = Pass { ingest: self, candidates, known: &known, pace: Pace::OneByOne };
             let decided = match self.attempt(tx, &pass).await? {
                 Ok(mut decided) => decided.remove(0),
                 Err(PassError::Refused { outcome, .. }) => Decided { outcome: *outcome, kept: false },
@@ -142,23 +144,24 @@ fn measure((place, upload): (usize, &Upload)) -> Open<'_> {
     Open { place, upload, records, hash }
 }
 
-/// Answers what needs no judgement: foreign devices, other histories, batches that were answered before. Returns the rest.
+/// Answers what needs no judgement: foreign devices, other histories, batches that were answered before. Returns the rest, and
+/// what there is about them.
 async fn answer_known<'b>(
     tx: &mut PgConnection,
     mut open: Vec<Open<'b>>,
     decisions: &mut Decisions,
-) -> Result<Vec<Open<'b>>, sqlx_core::Error> {
+) -> Result<(Vec<Open<'b>>, Recall<'b>), sqlx_core::Error> {
     let clients: BTreeMap<ClientId, &UserId> =
         open.iter().map(|open| (open.upload.batch.client_id, &open.upload.user_id)).collect();
     let owners = known::bind_clients(tx, &clients).await?;
-    let (epoch, stored) = known::answered(tx, &open).await?;
+    let recall = Recall::read(tx, &open).await?;
     open.retain(|open| {
         let batch = &open.upload.batch;
-        let earlier = stored.get(&(batch.client_id, batch.batch_id)).filter(|(hash, _)| *hash == open.hash);
+        let earlier = recall.answers.get(&(batch.client_id, batch.batch_id)).filter(|(hash, _)| *hash == open.hash);
         let answer = if owners[&batch.client_id] != open.upload.user_id.as_str() {
             Some(Outcome::Refused(foreign_client()))
-        } else if batch.epoch != epoch {
-            Some(Outcome::EpochChanged { current: epoch })
+        } else if batch.epoch != recall.epoch {
+            Some(Outcome::EpochChanged { current: recall.epoch })
         } else {
             earlier.map(|(_, outcome)| outcome.clone())
         };
@@ -167,5 +170,5 @@ async fn answer_known<'b>(
         decisions[open.place] = answer.map(|outcome| Decided { outcome, kept: true });
         unanswered
     });
-    Ok(open)
+    Ok((open, recall))
 }

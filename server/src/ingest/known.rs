@@ -8,13 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use sqlx_core::row::Row;
 use sqlx_postgres::{PgConnection, PgRow};
 use synchrotron_core::model::{
-    ActionId, AudienceKey, BatchId, ClientId, Epoch, Hlc, RecordBody, ReplayKey, ServerIngestId, UserId,
+    ActionId, AudienceKey, ClientId, Epoch, Hlc, RecordBody, ReplayKey, ServerIngestId, UserId,
 };
-use synchrotron_core::wire::{Outcome, RejectionKind};
+use synchrotron_core::wire::RejectionKind;
 use uuid::Uuid;
 
 use super::Rejection;
-use super::group::Open;
 use super::validate::Measured;
 use crate::pg::query;
 
@@ -84,49 +83,25 @@ async fn renew(conn: &mut PgConnection, bound: &[PgRow]) -> Result<(), sqlx_core
         .map(drop)
 }
 
-/// The server's history, and the answers that batches were given before, by what was answered.
-pub(super) async fn answered(
-    conn: &mut PgConnection,
-    open: &[Open<'_>],
-) -> Result<(Epoch, HashMap<(ClientId, BatchId), ([u8; 32], Outcome)>), sqlx_core::Error> {
-    let rows = query(ANSWERED)
-        .bind(open.iter().map(|open| *open.upload.batch.client_id.as_uuid()).collect::<Vec<_>>())
-        .bind(open.iter().map(|open| *open.upload.batch.batch_id.as_uuid()).collect::<Vec<_>>())
-        .fetch_all(conn)
-        .await?;
-    let unreadable = |error| sqlx_core::Error::Decode(error);
-    let mut epoch = None;
-    let mut answers = HashMap::new();
-    for row in &rows {
-        epoch = Some(Epoch::from_uuid(row.try_get(0)?));
-        let Some(client_id) = row.try_get::<Option<Uuid>, _>(1)? else { continue };
-        let names = (ClientId::from_uuid(client_id), BatchId::from_uuid(row.try_get(2)?));
-        let hash = row.try_get::<&[u8], _>(3)?.try_into().map_err(|error| unreadable(Box::new(error)))?;
-        let outcome = rmp_serde::from_slice(row.try_get(4)?).map_err(|error| unreadable(Box::new(error)))?;
-        answers.insert(names, (hash, outcome));
-    }
-    Ok((epoch.ok_or(sqlx_core::Error::RowNotFound)?, answers))
-}
-
 /// Records that are, or were, in the log already: their numbers, and the hashes of their contents.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Known(HashMap<ActionId, (ServerIngestId, [u8; 32])>);
 
 impl Known {
-    /// Looks for records of any uploads.
-    pub(super) async fn read<'r>(
-        conn: &mut PgConnection,
-        records: impl Iterator<Item = &'r Measured<'r>>,
-    ) -> Result<Self, sqlx_core::Error> {
-        let ids: Vec<Uuid> = records.map(|record| *record.upload.id.as_uuid()).collect();
+    /// Looks for an upload's records.
+    pub(super) async fn read(conn: &mut PgConnection, records: &[Measured<'_>]) -> Result<Self, sqlx_core::Error> {
+        let ids: Vec<Uuid> = records.iter().map(|record| *record.upload.id.as_uuid()).collect();
         let found = query(KNOWN).bind(&ids).fetch_all(conn).await?;
-        let known = |row: &PgRow| {
-            let hash = row.try_get::<&[u8], _>(2)?.try_into();
-            let hash =
-                hash.map_err(|error| sqlx_core::Error::Decode(Box::<std::array::TryFromSliceError>::new(error)))?;
-            Ok((ActionId::from_uuid(row.try_get(0)?), (ServerIngestId::new(row.try_get(1)?), hash)))
-        };
-        Ok(Self(found.iter().map(known).collect::<Result<_, sqlx_core::Error>>()?))
+        let mut known = Self::default();
+        for row in &found {
+            known.add(ActionId::from_uuid(row.try_get(0)?), ServerIngestId::new(row.try_get(1)?), hash_of(row)?);
+        }
+        Ok(known)
+    }
+
+    /// One that is known.
+    pub(super) fn add(&mut self, id: ActionId, number: ServerIngestId, content_hash: [u8; 32]) {
+        self.0.insert(id, (number, content_hash));
     }
 
     /// Whether a record of this id is known.
@@ -150,6 +125,12 @@ impl Known {
         }
         Ok(ids)
     }
+}
+
+/// The hash of what a record or a batch holds.
+pub(super) fn hash_of(row: &PgRow) -> Result<[u8; 32], sqlx_core::Error> {
+    let hash = row.try_get::<&[u8], _>("content_hash")?.try_into();
+    hash.map_err(|error| sqlx_core::Error::Decode(Box::<std::array::TryFromSliceError>::new(error)))
 }
 
 /// Checks that what corrections amend are actions that are in the log, or earlier in the upload, at the position named,
@@ -207,8 +188,3 @@ fn amends(record: &Measured<'_>) -> Option<ReplayKey> {
 /// Which of these ids are in the log, or were.
 pub(crate) const KNOWN: &str = "/* ingest.known */ SELECT id, server_ingest_id, content_hash FROM synchrotron.action_records WHERE id = ANY($1) \
      UNION ALL SELECT id, server_ingest_id, content_hash FROM synchrotron.compacted_records WHERE id = ANY($1)";
-
-/// The epoch, once for each answer that these batches were given, or once.
-pub(crate) const ANSWERED: &str = "/* ingest.answered */ SELECT m.epoch, o.client_id, o.batch_id, o.content_hash, \
-    o.outcome FROM synchrotron.server_meta m LEFT JOIN (SELECT s.* FROM unnest($1::uuid[], $2::uuid[]) \
-    AS b(client_id, batch_id) JOIN synchrotron.upload_outcomes s USING (client_id, batch_id)) o ON true";

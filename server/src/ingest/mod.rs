@@ -2,8 +2,8 @@
 //!
 //! Place in the journey: between `upload` and `publish`, for every transport. An upload waits in the [`queue`] until a
 //! worker takes it, with all that wait beside it, into one transaction ([`group`]). The hops there, in order: bind the
-//! devices, epoch, earlier answers ([`known`]), [`validate`], lock, [`age`] and [`gate`], [`append`],
-//! [`materialize`](crate::materialize), answers, commit.
+//! devices ([`known`]), epoch and earlier answers ([`recall`]), [`validate`], lock, [`findings`], by which [`age`] and
+//! [`gate`] judge, [`append`], [`materialize`](crate::materialize), commit.
 //!
 //! # Invariants
 //! - All of a batch is kept, or none of it, whatever becomes of those beside it.
@@ -14,6 +14,7 @@
 mod age;
 mod answers;
 mod append;
+mod findings;
 mod gate;
 mod group;
 mod known;
@@ -21,6 +22,7 @@ mod limits;
 mod own;
 mod pass;
 mod queue;
+mod recall;
 mod validate;
 
 use sqlx_postgres::PgPool;
@@ -30,15 +32,15 @@ use synchrotron_core::model::{ActionId, UserId};
 use synchrotron_core::wire::{Fault, FaultCode, Outcome, RejectionKind, UploadBatch};
 
 #[cfg(test)]
-pub(crate) use age::AGE;
-#[cfg(test)]
-pub(crate) use gate::GATE;
+pub(crate) use findings::FINDINGS;
 pub(crate) use gate::audiences_of;
 #[cfg(test)]
-pub(crate) use known::{ANSWERED, KNOWN};
+pub(crate) use known::KNOWN;
 pub(crate) use known::{bind_client, read_epoch};
 pub(crate) use own::{append_own, lock_audiences};
 pub(crate) use queue::IngestQueue;
+#[cfg(test)]
+pub(crate) use recall::RECALL;
 
 use crate::materialize::Catalogue;
 use crate::settings::Settings;

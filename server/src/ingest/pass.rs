@@ -6,19 +6,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx_postgres::PgConnection;
-use synchrotron_core::model::{ActionId, AudienceKey, RowKey, ServerIngestId, UserId};
+use synchrotron_core::model::{ActionId, AudienceKey, ServerIngestId, UserId};
 use synchrotron_core::wire::{Outcome, RejectionKind};
 
-use super::age::Ages;
+use super::age::{self, Places};
 use super::answers::Answers;
 use super::append::{self, Author};
-use super::gate::{Gate, LockedHeads, audiences_of};
+use super::findings::Findings;
+use super::gate::{Gate, Lagging, LockedHeads, audiences_of};
 use super::group::Open;
 use super::known::{self, Known};
 use super::validate::{self, Measured};
 use super::{Ingest, Rejection};
 use crate::clock::now_ms;
-use crate::materialize::{MaterializeError, Materializer, Pace, Refused, newest_positions};
+use crate::materialize::{MaterializeError, Materializer, Pace, Refused};
 use crate::pg::Actor;
 use crate::settings::HeadGate;
 
@@ -107,6 +108,8 @@ fn is_unique_violation(error: &sqlx_core::Error) -> bool {
 pub(super) struct Pass<'i, 'g> {
     pub(super) ingest: &'i Ingest,
     pub(super) candidates: &'g [Candidate<'g>],
+    /// Which of their records the log has.
+    pub(super) known: &'g Known,
     pub(super) pace: Pace,
 }
 
@@ -114,7 +117,6 @@ impl Pass<'_, '_> {
     /// The outcome of each, all written that are accepted. The transaction may act as a user afterwards.
     pub(super) async fn run(&self, tx: &mut PgConnection) -> Result<Vec<Decided>, PassError> {
         let mode = self.ingest.settings.head_gate;
-        let known = Known::read(tx, self.candidates.iter().flat_map(|candidate| &candidate.open.records)).await?;
         let touched: BTreeSet<&AudienceKey> =
             self.candidates.iter().flat_map(|candidate| candidate.touched.iter().copied()).collect();
         let seen: BTreeSet<&AudienceKey> = match mode {
@@ -123,13 +125,14 @@ impl Pass<'_, '_> {
         };
         let records = self.candidates.iter().map(|candidate| candidate.open.records.len()).sum();
         let heads = LockedHeads::lock(tx, &touched, &seen, records).await?;
-        let ages = Ages::read(tx, self.candidates, &known).await?;
-        let mut gate = Gate::read(tx, mode, &heads, self.candidates).await?;
+        let places = Places::of(self.candidates, self.known);
+        let findings = Findings::read(tx, &places, &Lagging::of(mode, &heads, self.candidates)).await?;
+        let mut gate = Gate::new(&heads, &findings);
 
         let mut decided: Vec<Option<Decided>> = vec![None; self.candidates.len()];
         let mut admitted = Vec::new();
         for (place, candidate) in self.candidates.iter().enumerate() {
-            match self.admit(tx, place, candidate, &known, &heads, (&ages, &gate)).await? {
+            match self.admit(tx, place, candidate, &heads, (&findings, &gate)).await? {
                 Ok(one) => {
                     let audiences = one.new.iter().flat_map(|record| record.audiences());
                     gate.pass(candidate.open.upload.batch.client_id, audiences);
@@ -138,7 +141,7 @@ impl Pass<'_, '_> {
                 Err(outcome) => decided[place] = Some(Decided { outcome, kept: false }),
             }
         }
-        for (place, outcome) in self.write(tx, &admitted, &heads).await? {
+        for (place, outcome) in self.write(tx, &admitted, &heads, &findings).await? {
             decided[place] = Some(Decided { outcome, kept: true });
         }
         Ok(decided.into_iter().map(|decided| decided.expect("BUG: admitted or answered")).collect())
@@ -150,19 +153,18 @@ impl Pass<'_, '_> {
         tx: &mut PgConnection,
         place: usize,
         candidate: &'g Candidate<'g>,
-        known: &Known,
         heads: &LockedHeads,
-        (ages, gate): (&Ages, &Gate<'_>),
+        (findings, gate): (&Findings, &Gate<'_>),
     ) -> Result<Result<Admitted<'g>, Outcome>, sqlx_core::Error> {
         let Open { upload, records, .. } = candidate.open;
-        let ids = match known.of(records) {
+        let ids = match self.known.of(records) {
             Ok(ids) if ids.len() == records.len() => return Ok(Err(Outcome::Accepted { ids })),
             Ok(ids) => ids,
             Err(rejection) => return Ok(Err(rejection.into())),
         };
         let new: Vec<&Measured<'_>> = records.iter().filter(|r| !ids.contains_key(&r.upload.id)).collect();
         let judged = self.check(&new).and_then(|()| {
-            ages.admit(place)?;
+            age::admit(findings, place)?;
             gate.admit(self.ingest.settings.head_gate, place, candidate)?;
             Ok(founded_audiences(&new, candidate.visible, heads, gate)?)
         });
@@ -195,6 +197,7 @@ impl Pass<'_, '_> {
         tx: &mut PgConnection,
         admitted: &[Admitted<'_>],
         heads: &LockedHeads,
+        findings: &Findings,
     ) -> Result<Vec<(usize, Outcome)>, PassError> {
         let Some(first) = admitted.first() else { return Ok(Vec::new()) };
         let all: Vec<(Author<'_>, &Measured<'_>)> = admitted
@@ -205,9 +208,6 @@ impl Pass<'_, '_> {
                 one.new.iter().map(move |record| (author, *record))
             })
             .collect();
-        let rows: BTreeSet<RowKey> =
-            all.iter().flat_map(|(_, record)| &record.upload.rows).map(|patch| patch.row_key()).collect();
-        let newest = newest_positions(tx, &Vec::from_iter(rows)).await?;
         let outcomes = accepted(admitted, heads.numbers(all.len()));
         let mut answers = Answers::default();
         for (one, (_, outcome)) in admitted.iter().zip(&outcomes) {
@@ -218,6 +218,7 @@ impl Pass<'_, '_> {
         let app_role = &self.ingest.settings.app_role;
         let actor = Actor::introduce(tx, &first.candidate.open.upload.user_id, app_role);
         let catalogue = &self.ingest.catalogue;
+        let newest = findings.newest.clone();
         let mut materializer = Materializer::new(actor, catalogue, &first.writable, newest, last_number, self.pace);
         materializer.begin(numbered.iter().copied()).await?;
         let mut rest = numbered.as_slice();

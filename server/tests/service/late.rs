@@ -204,7 +204,9 @@ async fn a_row_that_is_older_than_the_log_gets_back_what_it_was() {
 #[tokio::test]
 async fn a_row_that_one_action_makes_twice_gets_back_what_it_was() {
     let theatre = Theatre::open().await;
-    theatre.execute("INSERT INTO seats SELECT id, 'was', 'somebody', 'project:p' FROM unnest(ARRAY['old', 'older']) id").await;
+    theatre
+        .execute("INSERT INTO seats SELECT id, 'was', 'somebody', 'project:p' FROM unnest(ARRAY['old', 'older']) id")
+        .await;
     let mut alice = theatre.device("alice");
     let cases = [
         (10, "old", Some("somebody"), held("old", "first")),
