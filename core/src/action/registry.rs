@@ -66,6 +66,12 @@ pub enum RegistryError {
     /// The tag is not a tag.
     #[error("bad tag: {0}")]
     Tag(#[from] IdError),
+    /// Tags that begin with `_` are the engine's and the server's own.
+    #[error("tag {tag} is reserved: it begins with _")]
+    Reserved {
+        /// The tag.
+        tag: ActionTag,
+    },
     /// Upcasters lead from a tag back to itself.
     #[error("upcasters lead from {tag} back to it")]
     Cycle {
@@ -86,7 +92,7 @@ impl Registry {
     /// Adds an action.
     ///
     /// # Errors
-    /// [`RegistryError`] if its tag is taken, empty or too long.
+    /// [`RegistryError`] if its tag is taken, reserved, empty or too long.
     pub fn register<A: Action>(&mut self) -> Result<(), RegistryError> {
         let tag = self.free(A::TAG)?;
         self.actions.insert(tag, run_encoded::<A>);
@@ -98,7 +104,7 @@ impl Registry {
     /// [`Self::check`].
     ///
     /// # Errors
-    /// [`RegistryError`] if `from` is taken, a tag is empty or too long, or the chain would have no end.
+    /// [`RegistryError`] if `from` is taken or reserved, a tag is empty or too long, or the chain would have no end.
     pub fn upcast<Old, New>(&mut self, from: &str, to: &str, map: fn(Old) -> New) -> Result<(), RegistryError>
     where
         Old: DeserializeOwned + 'static,
@@ -155,6 +161,9 @@ impl Registry {
 
     fn free(&self, tag: &str) -> Result<ActionTag, RegistryError> {
         let tag = ActionTag::new(tag)?;
+        if tag.as_str().starts_with('_') {
+            return Err(RegistryError::Reserved { tag });
+        }
         if self.actions.contains_key(&tag) || self.upcasts.contains_key(&tag) {
             return Err(RegistryError::Duplicate { tag });
         }
@@ -215,6 +224,8 @@ mod tests {
         assert_eq!(upcast(&mut registry, "nothing_v3", "nothing_v4"), taken(tag("nothing_v3")));
         upcast(&mut registry, "nothing_v2", "nothing_v3").expect("new");
         assert_eq!(upcast(&mut registry, "nothing_v2", "nothing_v3"), taken(tag("nothing_v2")));
+        let reserved = Err(RegistryError::Reserved { tag: tag("_sql_write_v1") });
+        assert_eq!(upcast(&mut registry, "_sql_write_v1", "nothing_v3"), reserved);
     }
 
     #[test]

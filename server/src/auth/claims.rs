@@ -9,6 +9,7 @@ use synchrotron_core::model::UserId;
 use super::Principal;
 use super::error::TokenError;
 use super::header::TokenHeader;
+use crate::ingest::OWN_USER;
 use crate::settings::{Algorithm, JwtSettings};
 
 /// All claims of a token.
@@ -89,6 +90,7 @@ impl UserClaim {
         let claim = || self.name.clone();
         let (first, deeper) = self.path.split_first().expect("BUG: a path has a first name");
         match deeper.iter().fold(claims.get(first), |value, name| value?.get(name)) {
+            Some(Value::String(user)) if user == OWN_USER => Err(TokenError::Reserved { claim: claim() }),
             Some(Value::String(user)) => UserId::new(user).map_err(|error| TokenError::User { claim: claim(), error }),
             Some(_) => Err(TokenError::ClaimFormat { claim: claim() }),
             None => Err(TokenError::Missing { claim: claim() }),

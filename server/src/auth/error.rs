@@ -37,6 +37,8 @@ pub(crate) enum TokenError {
     Audience,
     #[error("token's {claim} is no user id: {error}")]
     User { claim: String, error: IdError },
+    #[error("token's {claim} is the server's own name")]
+    Reserved { claim: String },
     #[error("the keys to verify tokens with cannot be had")]
     KeysUnavailable,
 }
@@ -65,7 +67,8 @@ impl From<TokenError> for Fault {
             | TokenError::ClaimFormat { .. }
             | TokenError::Issuer
             | TokenError::Audience
-            | TokenError::User { .. } => FaultCode::Unauthenticated,
+            | TokenError::User { .. }
+            | TokenError::Reserved { .. } => FaultCode::Unauthenticated,
         };
         Self::new(code, error.to_string())
     }

@@ -37,7 +37,7 @@ pub(crate) use gate::audiences_of;
 #[cfg(test)]
 pub(crate) use known::KNOWN;
 pub(crate) use known::{bind_client, read_epoch};
-pub(crate) use own::{append_own, lock_audiences};
+pub(crate) use own::{OWN_USER, append_own, lock_audiences};
 pub(crate) use queue::IngestQueue;
 #[cfg(test)]
 pub(crate) use recall::RECALL;

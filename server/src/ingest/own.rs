@@ -23,8 +23,8 @@ use crate::materialize::{Catalogue, keep_older, newest_positions};
 /// The device that the server's own records name; the migrations reserve it.
 const OWN_CLIENT: ClientId = ClientId::from_uuid(Uuid::nil());
 
-/// The user that they name.
-const OWN_USER: &str = "_server";
+/// The user that they name. No token can.
+pub(crate) const OWN_USER: &str = "_server";
 
 /// Locks the heads of audiences that are about to be written by so many records at most, until the transaction ends.
 pub(crate) async fn lock_audiences(

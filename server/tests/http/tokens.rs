@@ -85,6 +85,7 @@ async fn auth_04_u12_a_bad_token_is_named_for_what_it_is() {
         (hs256(&with(json!({ "exp": "tomorrow" }))), "no exp"),
         (hs256(&with(json!({ "exp": -1 }))), "no exp"),
         (hs256(&with(json!({ "sub": "" }))), "sub is no user id"),
+        (hs256(&with(json!({ "sub": "_server" }))), "sub is the server's own name"),
         (hs256(&with(json!({ "sub": "a\0lice" }))), "sub is no user id"),
         (hs256(&with(json!({ "sub": "x".repeat(UserId::MAX_BYTES + 1) }))), "sub is no user id"),
         (hs256(&with(json!({ "sub": 7 }))), "malformed"),
