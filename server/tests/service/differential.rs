@@ -9,7 +9,7 @@
 //!
 //! `HISTORIES=3000 SEED=7 cargo test -p synchrotron-server --test service differential` runs as many as one likes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
@@ -21,11 +21,11 @@ use rand_chacha::ChaCha8Rng;
 use sqlx_core::executor::Executor;
 use sqlx_core::row::Row;
 use sqlx_core::sql_str::AssertSqlSafe;
-use synchrotron_core::model::{ActionId, Columns, Effect, Patch, RecordBody, ReplayKey, ServerIngestId, Value};
-use synchrotron_core::patch::{Amendment, effective_patch, fold};
-use synchrotron_core::wire::{LogRecord, Outcome, UploadBatch, UploadRecord};
+use synchrotron_core::model::{ActionId, Columns, Effect, Patch, RecordBody, ReplayKey, RowKey, ServerIngestId, Value};
+use synchrotron_core::wire::{Outcome, UploadBatch, UploadRecord};
 
 use crate::fixture::{Device, Theatre, columns, patch};
+use crate::oracle::{Seen, rows_of};
 
 const HISTORIES: u64 = 60;
 const AT_ONCE: usize = 6;
@@ -33,15 +33,6 @@ const UPLOADS: usize = 6;
 /// What the database forbids by itself.
 const SCHEMA: &str = "ALTER TABLE seats ADD CHECK (label <> 'forbidden');
     CREATE UNIQUE INDEX ON seats (audience_key, holder) WHERE holder = 'only one'";
-
-/// A record as this test sees it: where it takes effect, when it arrived, and its rows.
-#[derive(Debug, Clone, PartialEq)]
-struct Seen {
-    position: ReplayKey,
-    number: ServerIngestId,
-    correction: bool,
-    rows: Vec<Patch>,
-}
 
 type Log = BTreeMap<ActionId, Seen>;
 
@@ -85,8 +76,8 @@ struct Reader {
 impl Reader {
     async fn catch_up(&mut self) {
         for record in self.device.catch_up().await {
-            let (id, seen) = seen(record);
-            if let Some(earlier) = self.log.insert(id, seen.clone()) {
+            let seen = Seen::from(&record);
+            if let Some(earlier) = self.log.insert(record.record.id, seen.clone()) {
                 assert_eq!(earlier, seen, "what comes again is the same");
             }
         }
@@ -179,50 +170,16 @@ impl Reader {
     }
 }
 
-fn seen(LogRecord { record, rows, .. }: LogRecord) -> (ActionId, Seen) {
-    let seen = Seen {
-        position: record.position(),
-        number: record.server_ingest_id.expect("numbered"),
-        correction: matches!(record.body, RecordBody::Correction { .. }),
-        rows,
-    };
-    (record.id, seen)
-}
-
-/// The rows that a log makes.
-fn rows_of(log: &Log) -> BTreeMap<String, Columns> {
-    let mut shared: BTreeMap<ReplayKey, Vec<Patch>> = BTreeMap::new();
-    let mut amendments: BTreeMap<ReplayKey, Vec<Amendment>> = BTreeMap::new();
-    for seen in log.values() {
-        if seen.correction {
-            let amendment = |patch: &Patch| Amendment { patch: patch.clone(), server_ingest_id: Some(seen.number) };
-            amendments.entry(seen.position).or_default().extend(seen.rows.iter().map(amendment));
-        } else {
-            shared.insert(seen.position, seen.rows.clone());
-        }
-    }
-    let mut rows: BTreeMap<String, Columns> = BTreeMap::new();
-    for position in shared.keys().chain(amendments.keys()).collect::<BTreeSet<_>>() {
-        let own = shared.get(position).map_or(&[][..], Vec::as_slice);
-        let amended = amendments.get(position).map_or(&[][..], Vec::as_slice);
-        for patch in effective_patch(own, amended) {
-            let row = patch.row_id.to_string();
-            if let Some(after) = fold(rows.remove(&row), &patch.effect) {
-                rows.insert(row, after);
-            }
-        }
-    }
-    rows
-}
-
 type Shown = BTreeMap<String, (Option<String>, Option<String>)>;
 
-fn shown(rows: &BTreeMap<String, Columns>) -> Shown {
+fn shown(rows: &BTreeMap<RowKey, Columns>) -> Shown {
     let text = |columns: &Columns, name: &str| match columns.get(name) {
         Some(Value::Text(text)) => Some(text.clone()),
         _ => None,
     };
-    rows.iter().map(|(id, columns)| (id.clone(), (text(columns, "label"), text(columns, "holder")))).collect()
+    rows.iter()
+        .map(|(key, columns)| (key.row_id.to_string(), (text(columns, "label"), text(columns, "holder"))))
+        .collect()
 }
 
 /// What the table shows to a user; to nobody in particular, everything of these audiences.
@@ -264,7 +221,7 @@ async fn play(theatre: &Theatre, number: u64, seed: u64) {
 
     let accepted = accepted.into_inner().expect("nobody panicked with it");
     let name = &history.name;
-    let expected = shown(&rows_of(&accepted));
+    let expected = shown(&rows_of(accepted.values()));
     assert_eq!(in_table(theatre, None, &history.audiences()).await, expected, "history {name}: rows");
     for reader in &mut readers {
         reader.catch_up().await;
@@ -275,7 +232,7 @@ async fn play(theatre: &Theatre, number: u64, seed: u64) {
         let user = reader.device.principal.user_id.as_str();
         assert_eq!(reader.log, wanted, "history {name}: what {user} fetched");
         let rows = in_table(theatre, Some(user), &[]).await;
-        assert_eq!(rows, shown(&rows_of(&reader.log)), "history {name}: what {user} sees");
+        assert_eq!(rows, shown(&rows_of(reader.log.values())), "history {name}: what {user} sees");
     }
 }
 

@@ -17,6 +17,7 @@ mod identity;
 mod late;
 mod model;
 mod once;
+mod oracle;
 mod outage;
 mod replica;
 mod resync;

@@ -2,36 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use synchrotron_core::model::{Columns, Patch, RecordBody, ReplayKey, RowKey};
-use synchrotron_core::patch::{Amendment, effective_patch, fold};
+use synchrotron_core::model::{Columns, RowKey};
 use synchrotron_core::wire::LogRecord;
 
 use crate::fixture::Theatre;
+use crate::oracle::{Seen, rows_of};
 use crate::snapshot::by_key;
 
 /// The rows that these records come to.
 pub(crate) fn replica(records: &[LogRecord]) -> BTreeMap<RowKey, Columns> {
-    let mut shared: BTreeMap<ReplayKey, &[Patch]> = BTreeMap::new();
-    let mut amendments: BTreeMap<ReplayKey, Vec<Amendment>> = BTreeMap::new();
-    for LogRecord { record, rows, .. } in records {
-        if matches!(record.body, RecordBody::Action { .. }) {
-            shared.insert(record.position(), rows);
-        } else {
-            let amendment =
-                |patch: &Patch| Amendment { patch: patch.clone(), server_ingest_id: record.server_ingest_id };
-            amendments.entry(record.position()).or_default().extend(rows.iter().map(amendment));
-        }
-    }
-    let mut rows: BTreeMap<RowKey, Columns> = BTreeMap::new();
-    for (position, patches) in shared {
-        let amended = amendments.get(&position).map_or(&[][..], Vec::as_slice);
-        for patch in effective_patch(patches, amended) {
-            if let Some(after) = fold(rows.remove(&patch.row_key()), &patch.effect) {
-                rows.insert(patch.row_key(), after);
-            }
-        }
-    }
-    rows
+    rows_of(&Vec::from_iter(records.iter().map(Seen::from)))
 }
 
 impl Theatre {
