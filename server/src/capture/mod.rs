@@ -33,6 +33,7 @@ pub(crate) use install::install;
 pub(crate) use present::{NEWEST_EFFECTS, rows_with_ids};
 #[cfg(test)]
 pub(crate) use staged::TAKE;
+pub(crate) use staged::is_staged;
 
 use crate::clock::now_ms;
 use crate::ingest::{append_own, lock_audiences};

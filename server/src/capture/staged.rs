@@ -63,6 +63,20 @@ pub(super) struct Taken {
     pub(super) rows: BTreeMap<RowKey, StagedRow>,
 }
 
+/// Whether a plain SQL write to any of these rows is committed, and not in the log yet. It looks through all that is
+/// staged, so it is for refusals only.
+pub(crate) async fn is_staged(conn: &mut PgConnection, rows: &BTreeSet<RowKey>) -> Result<bool, sqlx_core::Error> {
+    let staged = query(
+        "/* capture.is_staged */ SELECT EXISTS (SELECT FROM synchrotron.staged_writes s \
+         JOIN unnest($1::text[], $2::text[]) AS w(table_name, row_id) USING (table_name, row_id))",
+    )
+    .bind(rows.iter().map(|key| key.table.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|key| key.row_id.as_str()).collect::<Vec<_>>())
+    .fetch_one(conn)
+    .await?;
+    staged.try_get(0)
+}
+
 struct StagedWrite {
     place: Place,
     row: RowKey,

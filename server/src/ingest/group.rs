@@ -14,15 +14,16 @@ use std::time::Duration;
 
 use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::PgConnection;
-use synchrotron_core::model::{ClientId, UserId};
-use synchrotron_core::wire::Outcome;
+use synchrotron_core::model::{ClientId, Patch, UserId};
+use synchrotron_core::wire::{Outcome, RejectionKind};
 
 use super::answers::Answers;
 use super::known::{self, Known};
 use super::pass::{Candidate, Decided, Pass, PassError};
 use super::recall::Recall;
 use super::validate::{self, Measured};
-use super::{Ingest, Upload, foreign_client};
+use super::{Ingest, RETRY_AFTER_MS, Upload, foreign_client};
+use crate::capture::is_staged;
 use crate::materialize::Pace;
 use crate::pg::{act_as_server, query};
 
@@ -114,7 +115,9 @@ impl Ingest {
             let pass = Pass { ingest: self, candidates, known: &known, pace: Pace::OneByOne };
             let decided = match self.attempt(tx, &pass).await? {
                 Ok(mut decided) => decided.remove(0),
-                Err(PassError::Refused { outcome, .. }) => Decided { outcome: *outcome, kept: false },
+                Err(PassError::Refused { outcome, .. }) => {
+                    Decided { outcome: unless_written(tx, candidate.open, *outcome).await?, kept: false }
+                }
                 Err(PassError::Clash(error)) => return Err(error),
             };
             decisions[candidate.open.place] = Some(decided);
@@ -135,6 +138,19 @@ impl Ingest {
         };
         query("/* ingest.undo */ ROLLBACK TO SAVEPOINT pass").execute(&mut *tx).await?;
         Ok(Err(done))
+    }
+}
+
+/// A row that plain SQL has moved or hidden, and that is not in the log yet, is not where its device could know it to be. It
+/// is asked again, when the device can have seen why.
+async fn unless_written(tx: &mut PgConnection, open: &Open<'_>, outcome: Outcome) -> Result<Outcome, sqlx_core::Error> {
+    let of_the_row =
+        matches!(outcome, Outcome::Rejected { kind: RejectionKind::AudienceMismatch | RejectionKind::Denied, .. });
+    let rows = || open.upload.batch.records.iter().flat_map(|record| &record.rows).map(Patch::row_key).collect();
+    if of_the_row && is_staged(tx, &rows()).await? {
+        Ok(Outcome::Retry { after_ms: RETRY_AFTER_MS })
+    } else {
+        Ok(outcome)
     }
 }
 

@@ -45,6 +45,9 @@ pub(crate) use recall::RECALL;
 use crate::materialize::Catalogue;
 use crate::settings::Settings;
 
+/// How long a device waits after trouble of the server.
+const RETRY_AFTER_MS: u64 = 500;
+
 /// What ingest works with.
 #[derive(Debug)]
 pub(crate) struct Ingest {

@@ -22,10 +22,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::limits::{Limits, Share};
-use super::{Ingest, Upload};
-
-/// How long a device waits after trouble of the server.
-const RETRY_AFTER_MS: u64 = 500;
+use super::{Ingest, RETRY_AFTER_MS, Upload};
 
 /// An upload and who waits for its outcome.
 #[derive(Debug)]

@@ -74,12 +74,12 @@ async fn a_generated_audience_that_moves_is_a_mismatch() {
 #[tokio::test]
 async fn gone_is_fine_and_hidden_is_denied() {
     let theatre = Theatre::open_with(
-        "CREATE POLICY unlocked ON seats AS RESTRICTIVE USING (label <> 'locked') WITH CHECK (true)",
+        "CREATE POLICY unlocked ON seats AS RESTRICTIVE USING (label <> 'locked') WITH CHECK (true);
+         INSERT INTO seats VALUES ('L', 'locked', NULL, 'project:p')",
         &[],
         |_| {},
     )
     .await;
-    theatre.execute("INSERT INTO seats VALUES ('L', 'locked', NULL, 'project:p')").await;
     let alice = theatre.device("alice");
     for row in [hold("L", Some("alice")), remove("L"), seat("L")] {
         let (kind, _) = rejected(alice.upload(vec![alice.action(10, vec![row])]).await);

@@ -132,6 +132,7 @@ async fn late_effects_are_judged_by_policy_too() {
     alice.sync(vec![made.clone()]).await;
     bob.sync(vec![bob.action(30, vec![hold("A1", Some("bob"))])]).await;
     theatre.execute("UPDATE seats SET label = 'closed'").await;
+    theatre.pick_up().await;
     alice.catch_up().await;
     let late = alice.upload(vec![alice.action(20, vec![hold("A1", Some("alice"))])]).await;
     assert_eq!(rejected(late).0, RejectionKind::Denied);

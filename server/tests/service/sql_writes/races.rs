@@ -3,9 +3,10 @@
 use sqlx_core::connection::Connection;
 use sqlx_core::executor::Executor;
 use synchrotron_core::model::Effect;
+use synchrotron_core::wire::Outcome;
 
 use super::{now_ms, told};
-use crate::fixture::{Theatre, accepted, columns, hold, patch, remove, seat};
+use crate::fixture::{Theatre, accepted, columns, hold, patch, rejected, remove, seat};
 
 #[tokio::test]
 async fn the_last_writer_of_a_column_is_seen_by_all_in_both_orders() {
@@ -90,4 +91,19 @@ async fn a_long_transaction_is_neither_waited_for_nor_passed_over() {
     assert_eq!(theatre.pick_up().await, 1);
     assert_eq!(told(&bob.catch_up().await), ["long INSERT"]);
     theatre.assert_in_step(&["alice", "bob"]).await;
+}
+
+/// A device that cannot have seen that its row was moved is not told that its action can never be.
+#[tokio::test]
+async fn an_upload_on_a_row_that_plain_sql_has_moved_waits_until_that_is_published() {
+    let theatre = Theatre::open().await;
+    let mut alice = theatre.device("alice");
+    alice.sync(vec![alice.action(10, vec![seat("A1"), seat("A2")])]).await;
+    theatre.execute("UPDATE seats SET audience_key = 'project:q' WHERE id = 'A1'").await;
+    let held = alice.action(20, vec![hold("A1", Some("alice"))]);
+    assert!(matches!(alice.upload(vec![held.clone()]).await, Outcome::Retry { .. }));
+    let lying = patch("seats", "A2", "project:q", Effect::Delete);
+    rejected(alice.upload(vec![alice.action(21, vec![lying])]).await);
+    theatre.pick_up().await;
+    assert!(matches!(alice.upload(vec![held]).await, Outcome::BehindHead { .. }), "now it can see why");
 }
