@@ -63,6 +63,8 @@ const POOL_CONNECTIONS: Metric = metric(
 );
 const NATS_CONNECTED: Metric =
     metric("synchrotron_nats_connected", Unit::Count, "1 while NATS is connected; 0 also where none is used.");
+const PARTITIONS_HELD: Metric =
+    metric("synchrotron_nats_partitions_held", Unit::Count, "Partitions of uploads that this process reads.");
 const AUTH_REFUSALS: Metric = metric(
     "synchrotron_auth_refusals_total",
     Unit::Count,
@@ -106,6 +108,7 @@ pub(crate) struct Metrics {
     pub(crate) pool_in_use: Gauge,
     pub(crate) pool_idle: Gauge,
     pub(crate) nats_connected: Gauge,
+    pub(crate) partitions_held: Gauge,
     auth_refusals: [Counter; 4],
 }
 
@@ -130,6 +133,7 @@ impl Metrics {
             pool_in_use,
             pool_idle,
             nats_connected: recorder.gauge(&NATS_CONNECTED),
+            partitions_held: recorder.gauge(&PARTITIONS_HELD),
             auth_refusals: recorder.counters(&AUTH_REFUSALS, "reason", REASONS),
         }
     }

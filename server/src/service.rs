@@ -29,6 +29,7 @@ use crate::metrics::{METRICS, outcome_word};
 use crate::observe::observe;
 use crate::read::ReadError;
 use crate::settings::Settings;
+use crate::slices::Past;
 use crate::snapshot::Snapshots;
 use crate::{outbox, pg, telemetry};
 
@@ -209,6 +210,16 @@ impl Service {
     /// [`FaultCode::Unavailable`].
     pub async fn mark_published(&self, ids: &[OutboxId]) -> Result<(), Fault> {
         outbox::forget(&self.inner.pool, ids).await.map_err(|error| unavailable("outbox", &error))
+    }
+
+    /// Slices of the newest part of the log that is as long as `newest`, or of all of it; for carriers that lost theirs.
+    pub(crate) async fn past_slices(&self, newest: Option<Duration>) -> Result<Past, Fault> {
+        Past::open(&self.inner.pool, newest).await.map_err(|error| unavailable("past slices", &error))
+    }
+
+    /// The next of them; `None` at the end.
+    pub(crate) async fn next_past_slices(&self, past: &mut Past) -> Result<Option<Vec<Slice>>, Fault> {
+        past.next().await.map_err(|error| unavailable("past slices", &error))
     }
 
     /// Counts this process's commits: changes after each, so that a publisher can act at once.

@@ -46,6 +46,7 @@
 
 mod account;
 mod cache;
+mod cluster;
 mod docker;
 mod error;
 mod find;
@@ -54,11 +55,14 @@ mod nats;
 mod port;
 mod postgres;
 mod process;
+mod proxy;
 mod wait;
 mod watchdog;
 
+pub use cluster::NatsCluster;
 pub use error::{Attempt, Service, ServiceError};
 pub use nats::{NatsOptions, NatsServer, nats};
 pub use port::free_port;
 pub use postgres::{Durability, Postgres, postgres};
+pub use proxy::{LineState, Proxy};
 pub use wait::{TimedOut, wait_for};

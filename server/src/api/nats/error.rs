@@ -5,6 +5,9 @@ use async_nats::jetstream::consumer::pull::BatchError;
 use async_nats::jetstream::context::{CreateStreamError, GetStreamError, PublishError};
 use async_nats::jetstream::stream::ConsumerError;
 use synchrotron_core::wire::Fault;
+use synchrotron_nats::Servers;
+
+use super::StreamFault;
 
 /// Why a loop over NATS ended.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +16,12 @@ pub enum NatsApiError {
     /// The connection is gone.
     #[error("the connection to NATS is lost")]
     Lost,
+    /// NATS is not there, or refuses.
+    #[error("{servers:?} cannot be reached, or refuses")]
+    Away {
+        /// Where it should be.
+        servers: Servers,
+    },
     /// The NATS server is too old: it would ignore what is asked of streams.
     #[error("nats-server {actual} is too old, at least {min} is needed")]
     ServerTooOld {
@@ -29,6 +38,9 @@ pub enum NatsApiError {
         /// Why.
         source: CreateStreamError,
     },
+    /// A stream is not the one that is needed.
+    #[error("{0}; to mend it: {remedy}", remedy = .0.remedy())]
+    Unfit(#[from] StreamFault),
     /// A stream cannot be looked at.
     #[error("stream {stream}: {source}")]
     Look {
@@ -43,7 +55,7 @@ pub enum NatsApiError {
         /// Of which stream.
         stream: String,
         /// Which.
-        consumer: &'static str,
+        consumer: String,
         /// Why.
         source: ConsumerError,
     },

@@ -11,11 +11,19 @@
 //! - What cannot be read is answered, and costs nobody else anything.
 //! - NATS may be away at the start, go, come back empty, or be another server: this goes on.
 //!
-//! Tests: `tests/nats.rs`, over a real nats-server and a real Postgres.
+//! Any number of processes may do all of this at once. Requests are answered by whichever NATS asks; uploads are read by the
+//! one that holds the lease of their partition ([`readers`]); slices are published by whoever commits, without a lease:
+//! each process sends the outbox in its order from the first that is left, so that no slice is stored before those beneath it
+//! of its audience, and what two send at once is stored once.
+//!
+//! Tests: `tests/nats`, and `tests/faults` for everything that breaks, over real nats-servers and a real Postgres.
 
 mod error;
 mod forward;
+mod partition;
 mod publish;
+mod readers;
+mod republish;
 mod rpc;
 mod settings;
 mod status;
@@ -33,8 +41,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use error::NatsApiError;
+pub use partition::{PartitionCount, PartitionCountError};
+pub use republish::{Republished, republish};
 pub use settings::NatsApiSettings;
+pub(crate) use status::stream_faults;
 pub use status::{NatsStatus, StreamStatus};
+pub use streams::StreamFault;
+
+use republish::LogSeen;
 
 use crate::auth::{Principal, TokenVerifier};
 use crate::metrics::{AuthRefusal, METRICS};
@@ -50,6 +64,7 @@ struct Api {
     link: Link,
     uploads_room: Arc<Semaphore>,
     requests_room: Arc<Semaphore>,
+    log_seen: LogSeen,
     shutdown: CancellationToken,
 }
 
@@ -58,6 +73,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// A loop that ran so long had begun well.
 const RAN_WELL: Duration = Duration::from_secs(10);
+/// How long NATS may take to be reached by who only asks.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// How long work that has begun may take to end at shutdown.
 const WORK_ENDS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -76,12 +93,13 @@ pub async fn run(
         link,
         uploads_room: Arc::new(Semaphore::new(settings.uploads_max)),
         requests_room: Arc::new(Semaphore::new(settings.requests_max)),
+        log_seen: LogSeen::default(),
         settings,
         shutdown,
     });
     tokio::join!(
         supervise(&api, "rpc", rpc::serve),
-        supervise(&api, "uploads", uploads::serve),
+        readers::run(&api),
         supervise(&api, "publish", publish::serve),
         watch_link(&api),
     );
@@ -170,10 +188,9 @@ impl Api {
     async fn finish(&self) {
         let count = |max: usize| u32::try_from(max).unwrap_or(u32::MAX);
         let finishing = async {
-            let _uploads = self.uploads_room.acquire_many(count(self.settings.uploads_max)).await;
             let _requests = self.requests_room.acquire_many(count(self.settings.requests_max)).await;
             if self.link.state().connected
-                && let Err(error) = self.link.client().flush().await
+                && let Err(error) = self.say_the_rest().await
             {
                 tracing::debug!(%error, "NATS went before us");
             }
@@ -181,5 +198,11 @@ impl Api {
         if tokio::time::timeout(WORK_ENDS_WITHIN, finishing).await.is_err() {
             tracing::warn!("some work over NATS did not end in time; it is rolled back and will be sent again");
         }
+    }
+
+    /// What the last uploads led to need not wait for another process.
+    async fn say_the_rest(&self) -> Result<(), async_nats::Error> {
+        publish::publish_all(self, &streams::jetstream(&self.link)?).await?;
+        Ok(self.link.client().flush().await?)
     }
 }

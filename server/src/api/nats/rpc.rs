@@ -15,13 +15,13 @@ use synchrotron_core::wire::{
 };
 use synchrotron_nats::subjects::RpcMethod;
 
-use super::{Api, NatsApiError, streams};
+use super::{Api, NatsApiError};
 use crate::api::fault::unreadable;
 use crate::auth::Principal;
 use crate::service::ProcessId;
 
 /// Requests go to one process each.
-const QUEUE: &str = streams::CONSUMER;
+const QUEUE: &str = "synchrotron-server";
 /// Only inboxes are answered: an answer on one of our own subjects would be taken for a slice.
 const INBOX: &str = "_INBOX";
 /// Requests are small: a client id and a cursor per audience, or some thousand ids.

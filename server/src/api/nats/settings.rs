@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use synchrotron_nats::subjects::SubjectPrefix;
 use synchrotron_nats::{Servers, SettingsError};
 
+use super::PartitionCount;
 use crate::settings::seconds;
 
 /// Where NATS is, and the bounds of what is kept there and done at once.
@@ -21,6 +22,13 @@ pub struct NatsApiSettings {
     pub prefix: SubjectPrefix,
     /// How many NATS servers keep each stream.
     pub replicas: usize,
+    /// Whether the server makes the streams and lets them grow; if not, somebody else has made them.
+    pub manage_streams: bool,
+    /// In how many partitions uploads are read, by all processes together.
+    pub partitions: PartitionCount,
+    /// How long a process that ended without a word still counts as the reader of its partitions.
+    #[serde(rename = "lease_seconds", with = "seconds")]
+    pub lease: Duration,
     /// The largest upload that is taken, in bytes; that of the server's settings, where it is configured.
     #[serde(skip)]
     pub upload_bytes_max: usize,
@@ -41,6 +49,10 @@ pub struct NatsApiSettings {
     /// How often slices are looked for that a crash or an outage has left unpublished.
     #[serde(rename = "sweep_every_seconds", with = "seconds")]
     pub sweep_every: Duration,
+    /// How much of the newest history a server publishes by itself into a stream of slices that is new or has lost some;
+    /// 0 is none.
+    #[serde(rename = "republish_seconds", with = "seconds")]
+    pub republish: Duration,
     /// How long a stream keeps a message.
     #[serde(rename = "stream_age_seconds_max", with = "seconds")]
     pub stream_age_max: Duration,
@@ -57,6 +69,9 @@ impl Default for NatsApiSettings {
             servers: DEFAULT_URL.parse().expect("BUG: the default is an address"),
             prefix: SubjectPrefix::default(),
             replicas: 1,
+            manage_streams: true,
+            partitions: PartitionCount::ONE,
+            lease: Duration::from_secs(6),
             upload_bytes_max: 8 << 20,
             uploads_max: 32,
             upload_within: Duration::from_secs(20),
@@ -65,6 +80,7 @@ impl Default for NatsApiSettings {
             requests_waiting_max: 1_024,
             request_within: Duration::from_secs(15),
             sweep_every: Duration::from_secs(5),
+            republish: Duration::from_secs(2 * 60),
             stream_age_max: Duration::from_secs(60 * 60),
             stream_bytes_max: 512 << 20,
         }
