@@ -6,6 +6,8 @@
 
 #[cfg(feature = "carriers")]
 mod carriers;
+#[cfg(feature = "carriers")]
+mod routed;
 mod stored;
 mod wire;
 
@@ -44,6 +46,10 @@ targets! {
     columns_json => stored::columns_json,
     #[cfg(feature = "carriers")]
     subject => carriers::subject,
+    #[cfg(feature = "carriers")]
+    subjects_of_ids => routed::named,
+    #[cfg(feature = "carriers")]
+    routed_message => routed::routed,
     #[cfg(feature = "carriers")]
     token => carriers::token,
 }

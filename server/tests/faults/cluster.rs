@@ -19,8 +19,8 @@ async fn nodes_of_a_cluster_die_at_random_and_nothing_is_lost() {
     world.add_server().await;
     let (alice, bob) = (world.device("alice").await, world.device("bob").await);
     World::under_load(&[&alice, &bob], async {
-        for _ in 0..3 {
-            world.accepts(random.random_range(5..20)).await;
+        for _ in 0..2 {
+            world.accepts(random.random_range(3..10)).await;
             let first = random.random_range(0..3);
             cluster.nodes()[first].kill().await.expect("killed");
             // Now and then there is no majority left for a while.

@@ -37,8 +37,8 @@ async fn lines_that_stall_and_break_lose_nothing() {
     let alice = world.device_at("alice", &url(&lines[1])).await;
     let bob = world.device_at("bob", &url(&lines[2])).await;
     World::under_load(&[&alice, &bob], async {
-        world.accepts(10).await;
-        for _ in 0..12 {
+        world.accepts(5).await;
+        for _ in 0..10 {
             disturb(&lines[random.random_range(0..lines.len())], &mut random);
             tokio::time::sleep(Duration::from_millis(random.random_range(50..500))).await;
         }
@@ -66,7 +66,7 @@ async fn a_slow_consumer_is_dropped_and_catches_up() {
         noise.publish(live.clone(), vec![0; 64 << 10].into()).await.expect("sends");
     }
     noise.flush().await.expect("sends");
-    World::under_load(&[&alice], world.accepts(30)).await;
+    World::under_load(&[&alice], world.accepts(8)).await;
     line.set(LineState::Clear);
     world.live_again(&alice, &bob).await;
     world.nothing_lost_nothing_doubled(&[&alice, &bob]).await;

@@ -5,6 +5,7 @@
 //! containers) these tests do nothing.
 
 mod cluster;
+mod disorder;
 mod line;
 mod partitions;
 mod readers;

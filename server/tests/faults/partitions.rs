@@ -24,14 +24,14 @@ async fn the_count_of_partitions_changes_in_a_rolling_restart() {
     let (alice, bob) = (world.device("alice").await, world.device("bob").await);
     World::under_load(&[&alice, &bob], async {
         for number in [4, 3, 1] {
-            world.accepts(20).await;
+            world.accepts(6).await;
             world.settings.nats.as_mut().expect("given").partitions = count(number);
             world.add_server().await;
             // The old and the new read the same uploads.
-            world.accepts(20).await;
+            world.accepts(6).await;
             world.servers.remove(0).shutdown().await;
         }
-        world.accepts(20).await;
+        world.accepts(6).await;
     })
     .await;
     world.live_again(&alice, &bob).await;

@@ -52,14 +52,14 @@ async fn servers_share_the_partitions_and_the_survivor_takes_what_a_killed_one_h
     shared(&world, &[2, 2]).await;
     let (alice, bob) = (world.device("alice").await, world.device("bob").await);
     World::under_load(&[&alice, &bob], async {
-        world.accepts(30).await;
+        world.accepts(8).await;
     })
     .await;
     // Dropped: as a kill, nothing is given back.
     let killed = world.servers.remove(0);
     drop(killed);
     let ((), took) =
-        World::under_load(&[&alice, &bob], async { tokio::join!(world.accepts(40), shared(&world, &[4])) }).await;
+        World::under_load(&[&alice, &bob], async { tokio::join!(world.accepts(6), shared(&world, &[4])) }).await;
     eprintln!("the partitions of a killed server were taken over after {took:?}");
     world.live_again(&alice, &bob).await;
     world.nothing_lost_nothing_doubled(&[&alice, &bob]).await;
@@ -72,7 +72,7 @@ async fn one_of_two_stands_by_for_the_only_partition() {
     let first: Vec<Uuid> = shares(&world).await.into_keys().collect();
     world.add_server().await;
     let (alice, bob) = (world.device("alice").await, world.device("bob").await);
-    World::under_load(&[&alice], world.accepts(10)).await;
+    World::under_load(&[&alice], world.accepts(6)).await;
     let holders = async || world.count("lease_holders", "expires_at > clock_timestamp()").await;
     wait_for("both to take part", PATIENCE, async || (holders().await == 2).then_some(())).await.expect("they do");
     let reader = shares(&world).await;
@@ -82,7 +82,7 @@ async fn one_of_two_stands_by_for_the_only_partition() {
     World::under_load(&[&alice, &bob], async {
         stopping.shutdown().await;
         let began = Instant::now();
-        world.accepts(20).await;
+        world.accepts(6).await;
         eprintln!("after a rolling restart uploads went on after {:?}", began.elapsed());
     })
     .await;

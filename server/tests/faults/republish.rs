@@ -52,7 +52,7 @@ async fn an_empty_stream_is_filled_from_postgres() {
     // By command only.
     let mut world = World::start(nats.url(), |api| api.republish = Duration::ZERO).await;
     let (alice, bob) = (world.device("alice").await, world.device("bob").await);
-    World::under_load(&[&alice, &bob], world.accepts(60)).await;
+    World::under_load(&[&alice, &bob], world.accepts(30)).await;
     world.nothing_lost_nothing_doubled(&[&alice, &bob]).await;
     let admin = admin(nats.url()).await;
     is_whole(&world, &stored(&world, &admin).await).await;
@@ -80,7 +80,7 @@ async fn a_server_fills_a_stream_that_it_finds_gone() {
     let Some((nats, _store)) = own_nats("").await else { return };
     let world = World::start(nats.url(), |_| {}).await;
     let (alice, bob) = (world.device("alice").await, world.device("bob").await);
-    World::under_load(&[&alice, &bob], world.accepts(20)).await;
+    World::under_load(&[&alice, &bob], world.accepts(10)).await;
     world.nothing_lost_nothing_doubled(&[&alice, &bob]).await;
     let admin = admin(nats.url()).await;
     admin.delete_stream(world.stream("LOG")).await.expect("deleted");

@@ -13,8 +13,8 @@ async fn a_server_that_is_killed_again_and_again_loses_nothing() {
     let world = World::start(nats.url(), |_| {}).await;
     let (alice, bob) = (world.device("alice").await, world.device("bob").await);
     World::under_load(&[&alice, &bob], async {
-        for _ in 0..4 {
-            world.accepts(random.random_range(5..30)).await;
+        for _ in 0..3 {
+            world.accepts(random.random_range(3..12)).await;
             nats.kill().await.expect("killed");
             tokio::time::sleep(Duration::from_millis(random.random_range(0..300))).await;
             nats.restart().await.expect("started");
@@ -33,7 +33,7 @@ async fn a_store_that_is_deleted_under_load_loses_nothing() {
     let (alice, bob) = (world.device("alice").await, world.device("bob").await);
     World::under_load(&[&alice, &bob], async {
         for round in 0..2 {
-            world.accepts(20).await;
+            world.accepts(8).await;
             // Beneath the feet of the server, which notices when it likes.
             std::fs::remove_dir_all(&store).expect("deleted");
             alice.write(round).await;
@@ -42,7 +42,7 @@ async fn a_store_that_is_deleted_under_load_loses_nothing() {
             let _empty_already = std::fs::remove_dir_all(&store);
             nats.restart().await.expect("started, with nothing");
         }
-        world.accepts(20).await;
+        world.accepts(8).await;
     })
     .await;
     world.live_again(&bob, &alice).await;

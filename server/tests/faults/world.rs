@@ -212,7 +212,7 @@ impl World {
         let writing = join_all(devices.iter().map(async |device| {
             for turn in 0_usize.. {
                 device.write(turn % AUDIENCES).await;
-                tokio::time::sleep(Duration::from_millis(15)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }));
         tokio::select! {

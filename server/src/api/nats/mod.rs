@@ -202,7 +202,7 @@ impl Api {
 
     /// What the last uploads led to need not wait for another process.
     async fn say_the_rest(&self) -> Result<(), async_nats::Error> {
-        publish::publish_all(self, &streams::jetstream(&self.link)?).await?;
+        publish::publish_the_rest(self).await?;
         Ok(self.link.client().flush().await?)
     }
 }

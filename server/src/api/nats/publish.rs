@@ -21,22 +21,22 @@ use synchrotron_nats::subjects::{AudienceToken, Subjects};
 use tokio::time::MissedTickBehavior;
 use tracing::Instrument;
 
+use super::streams::Ensured;
 use super::{Api, NatsApiError, republish, streams};
 use crate::service::OutboxId;
 
 /// How many slices are read and sent at once.
 const PAGE: usize = 64;
-/// What headers add to a slice: its id, and what republishing adds.
-const HEADER_BYTES_MAX: usize = 2 << 10;
 
 /// Publishes until the connection is lost.
 pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiError> {
     let jetstream = streams::jetstream(&api.link)?;
     let ensured = streams::ensure_log(&api.settings, &jetstream).await?;
     tracing::info!("publishes over NATS");
+    let publisher = Publisher::new(&api.subjects, &api.link, &jetstream, &ensured);
     let publishing = async {
-        republish::mend(api, &jetstream, &ensured).await?;
-        publish_for_ever(api, &jetstream).await
+        republish::mend(api, &publisher, &ensured).await?;
+        publish_for_ever(api, &publisher).await
     };
     tokio::select! {
         ended = publishing => ended,
@@ -44,7 +44,7 @@ pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiEr
     }
 }
 
-async fn publish_for_ever(api: &Api, jetstream: &Context) -> Result<(), NatsApiError> {
+async fn publish_for_ever(api: &Api, publisher: &Publisher<'_>) -> Result<(), NatsApiError> {
     let mut committed = api.service.committed();
     let mut sweep = tokio::time::interval(api.settings.sweep_every);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -53,17 +53,23 @@ async fn publish_for_ever(api: &Api, jetstream: &Context) -> Result<(), NatsApiE
             _ = sweep.tick() => {}
             changed = committed.changed() => changed.expect("BUG: the service is ours, and tells as long as it lives"),
         }
-        publish_all(api, jetstream).await?;
+        publish_outbox(api, publisher).await?;
     }
 }
 
-/// Publishes what the outbox holds.
-pub(super) async fn publish_all(api: &Api, jetstream: &Context) -> Result<(), NatsApiError> {
+/// Publishes what is left, once.
+pub(super) async fn publish_the_rest(api: &Api) -> Result<(), NatsApiError> {
+    let jetstream = streams::jetstream(&api.link)?;
+    let ensured = streams::ensure_log(&api.settings, &jetstream).await?;
+    publish_outbox(api, &Publisher::new(&api.subjects, &api.link, &jetstream, &ensured)).await
+}
+
+async fn publish_outbox(api: &Api, publisher: &Publisher<'_>) -> Result<(), NatsApiError> {
     loop {
         let page = api.service.unpublished_slices(PAGE).await?;
         let count = page.len();
         if count > 0 {
-            publish(api, jetstream, page).instrument(tracing::info_span!("publish", slices = count)).await?;
+            publish(api, publisher, page).instrument(tracing::info_span!("publish", slices = count)).await?;
         }
         if count < PAGE {
             return Ok(());
@@ -72,11 +78,11 @@ pub(super) async fn publish_all(api: &Api, jetstream: &Context) -> Result<(), Na
 }
 
 /// Publishes slices and marks those that the stream has.
-async fn publish(api: &Api, jetstream: &Context, page: Vec<(OutboxId, Slice)>) -> Result<(), NatsApiError> {
+async fn publish(api: &Api, publisher: &Publisher<'_>, page: Vec<(OutboxId, Slice)>) -> Result<(), NatsApiError> {
     let mut sent = Vec::with_capacity(page.len());
     let mut failed = None;
     for (id, slice) in page {
-        match send(&api.subjects, &api.link, jetstream, slice).await {
+        match publisher.send(slice).await {
             Ok(acknowledged) => sent.push((id, acknowledged)),
             Err(error) => {
                 failed = Some(error);
@@ -110,21 +116,29 @@ pub(super) async fn all_stored(acknowledged: Vec<PublishAckFuture>) -> Result<Ve
     Ok(acks)
 }
 
-/// Sends a slice, in parts if NATS would not carry it whole.
-pub(super) async fn send(
-    subjects: &Subjects,
-    link: &Link,
-    jetstream: &Context,
-    slice: Slice,
-) -> Result<Vec<PublishAckFuture>, NatsApiError> {
-    let max = link.client().max_payload().saturating_sub(HEADER_BYTES_MAX);
-    let subject = subjects.log(&slice.audience_key);
-    let mut sent = Vec::new();
-    for Part { id, payload } in parts(slice, max) {
-        let message = PublishMessage::build().payload(payload.into()).message_id(id);
-        sent.push(jetstream.send_publish(subject.clone(), message).await?);
+/// Sends slices into the stream.
+pub(super) struct Publisher<'a> {
+    subjects: &'a Subjects,
+    jetstream: &'a Context,
+    bytes_max: usize,
+}
+
+impl<'a> Publisher<'a> {
+    /// Into this stream.
+    pub(super) fn new(subjects: &'a Subjects, link: &Link, jetstream: &'a Context, stream: &Ensured) -> Self {
+        Self { subjects, jetstream, bytes_max: stream.slice_bytes_max(link) }
     }
-    Ok(sent)
+
+    /// Sends a slice, in parts if it would not be taken whole.
+    pub(super) async fn send(&self, slice: Slice) -> Result<Vec<PublishAckFuture>, NatsApiError> {
+        let subject = self.subjects.log(&slice.audience_key);
+        let mut sent = Vec::new();
+        for Part { id, payload } in parts(slice, self.bytes_max) {
+            let message = PublishMessage::build().payload(payload.into()).message_id(id);
+            sent.push(self.jetstream.send_publish(subject.clone(), message).await?);
+        }
+        Ok(sent)
+    }
 }
 
 /// What is sent as one message.

@@ -14,13 +14,12 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use async_nats::jetstream::Context;
 use serde::Serialize;
-use synchrotron_nats::link::Link;
 use synchrotron_nats::subjects::Subjects;
 
+use super::publish::{Publisher, all_stored};
 use super::streams::Ensured;
-use super::{Api, NatsApiError, NatsApiSettings, publish, status, streams};
+use super::{Api, NatsApiError, NatsApiSettings, status, streams};
 use crate::service::Service;
 
 /// What was published again.
@@ -70,12 +69,12 @@ impl LogSeen {
 }
 
 /// Publishes the newest minutes again if the stream lacks what it had.
-pub(super) async fn mend(api: &Api, jetstream: &Context, ensured: &Ensured) -> Result<(), NatsApiError> {
+pub(super) async fn mend(api: &Api, publisher: &Publisher<'_>, ensured: &Ensured) -> Result<(), NatsApiError> {
     if !api.log_seen.lacks(ensured) || api.settings.republish.is_zero() {
         return Ok(());
     }
     let newest = Some(api.settings.republish);
-    let done = publish_past(&api.service, &api.subjects, &api.link, jetstream, newest).await?;
+    let done = publish_past(&api.service, publisher, newest).await?;
     if done.slices > 0 {
         let Republished { slices, records, known, .. } = done;
         tracing::warn!(slices, records, known, "the stream of slices is new or lost some: published the newest again");
@@ -94,15 +93,14 @@ pub async fn republish(
 ) -> Result<Republished, NatsApiError> {
     let link = status::reach(settings).await?;
     let jetstream = streams::jetstream(&link)?;
-    streams::ensure_log(settings, &jetstream).await?;
-    publish_past(service, &Subjects::new(settings.prefix.clone()), &link, &jetstream, newest).await
+    let ensured = streams::ensure_log(settings, &jetstream).await?;
+    let subjects = Subjects::new(settings.prefix.clone());
+    publish_past(service, &Publisher::new(&subjects, &link, &jetstream, &ensured), newest).await
 }
 
 async fn publish_past(
     service: &Service,
-    subjects: &Subjects,
-    link: &Link,
-    jetstream: &Context,
+    publisher: &Publisher<'_>,
     newest: Option<Duration>,
 ) -> Result<Republished, NatsApiError> {
     let mut done = Republished::default();
@@ -112,10 +110,10 @@ async fn publish_past(
         for slice in slices {
             done.slices += 1;
             done.records += slice.records.len() as u64;
-            sent.push(publish::send(subjects, link, jetstream, slice).await?);
+            sent.push(publisher.send(slice).await?);
         }
         for acknowledged in sent {
-            let acks = publish::all_stored(acknowledged).await?;
+            let acks = all_stored(acknowledged).await?;
             done.messages += acks.len() as u64;
             done.known += acks.iter().filter(|ack| ack.duplicate).count() as u64;
         }

@@ -47,15 +47,17 @@ pub(super) async fn serve(
 ) -> Result<(), NatsApiError> {
     let jetstream = streams::jetstream(&api.link)?;
     streams::ensure_up(&api.settings, &jetstream).await?;
-    let consumer = streams::ensure_consumers(&api.settings, &jetstream, partition).await?;
+    let consumer = streams::ensure_consumer(&api.settings, &jetstream, partition).await?;
     tracing::info!(part = partition.part, of = partition.count.get(), "takes uploads over NATS");
     let work = TaskTracker::new();
     let ended = tokio::select! {
         ended = pull(api, partition, &jetstream, &consumer, &work, stop) => ended,
         () = api.link.lost(connects) => Err(NatsApiError::Lost),
     };
-    work.close();
-    work.wait().await;
+    if ended.is_ok() {
+        work.close();
+        work.wait().await;
+    }
     ended
 }
 
@@ -191,7 +193,7 @@ async fn purge_done(api: &Api, jetstream: &Context) {
                 floor = floor.min(consumer.ack_floor.stream_sequence);
             }
         }
-        // One that is to be made will want everything that it has not seen.
+        // One that is yet to be made will want everything that it has not seen.
         if missing.is_empty() {
             stream.purge().sequence(floor + 1).await?;
         }

@@ -55,7 +55,7 @@ pub(super) fn fit(existing: &Config, wanted: &Config, managed: bool) -> Result<F
     for limit in limits(existing, wanted) {
         if limit.existing_is_less() {
             (limit.set)(&mut grown, wanted);
-            if limit.needed {
+            if limit.is_needed {
                 required(existing, managed, limit.field, limit.existing.to_string(), &limit.wanted.to_string())?;
             }
         } else if limit.is_setting && managed && limit.existing != limit.wanted {
@@ -98,13 +98,13 @@ fn lacks(existing: &Config, field: &'static str, had: String, needed: &str) -> S
     StreamFault::Lacks { stream: existing.name.clone(), field, existing: had, needed: needed.to_owned() }
 }
 
-/// A bound of a stream; not above zero, there is none.
+/// A bound of a stream; what it has not above zero is no bound, as is a wanted one beneath zero.
 struct Limit {
     field: &'static str,
     existing: i64,
     wanted: i64,
     /// Whether a stream without so much does not work, whoever made it.
-    needed: bool,
+    is_needed: bool,
     /// Whether it is an operator's setting.
     is_setting: bool,
     set: fn(&mut Config, &Config),
@@ -112,7 +112,7 @@ struct Limit {
 
 impl Limit {
     const fn existing_is_less(&self) -> bool {
-        self.existing > 0 && (self.wanted <= 0 || self.existing < self.wanted)
+        self.existing > 0 && (self.existing < self.wanted || self.wanted < 0)
     }
 }
 
@@ -121,13 +121,13 @@ fn limits(existing: &Config, wanted: &Config) -> [Limit; 8] {
         field,
         existing: value(existing),
         wanted: value(wanted),
-        needed: false,
+        is_needed: false,
         is_setting: false,
         set,
     };
     [
         Limit {
-            needed: true,
+            is_needed: true,
             ..limit(
                 "max_msg_size",
                 |config| config.max_message_size.into(),
@@ -135,7 +135,7 @@ fn limits(existing: &Config, wanted: &Config) -> [Limit; 8] {
             )
         },
         Limit {
-            needed: true,
+            is_needed: true,
             ..limit(
                 "max_consumers",
                 |config| config.max_consumers.into(),

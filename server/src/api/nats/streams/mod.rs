@@ -34,6 +34,10 @@ const UP_CONSUMERS_MAX: i32 = 2 * PartitionCount::MAX as i32;
 const LOG_CONSUMERS_MAX: i32 = 16;
 /// The largest message that any NATS carries.
 const LOG_MESSAGE_BYTES_MAX: i32 = 64 << 20;
+/// With less, an operator's stream would take hardly a record.
+const LOG_MESSAGE_BYTES_MIN: i32 = 64 << 10;
+/// What headers add to a slice: its id, and what republishing adds.
+const SLICE_HEADER_BYTES_MAX: usize = 2 << 10;
 /// Saves work when a slice is published twice; nothing depends on it.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(2 * 60);
 /// What headers add to an upload: a token, and names.
@@ -66,6 +70,15 @@ pub(super) struct Ensured {
     pub(super) is_new: bool,
 }
 
+impl Ensured {
+    /// The largest slice that NATS carries and the stream takes.
+    pub(super) fn slice_bytes_max(&self, link: &Link) -> usize {
+        let carried = link.client().max_payload();
+        let taken = usize::try_from(self.info.config.max_message_size).ok().filter(|max| *max > 0);
+        taken.map_or(carried, |taken| taken.min(carried)).saturating_sub(SLICE_HEADER_BYTES_MAX)
+    }
+}
+
 /// Brings the stream of slices about; what is stored in it is republished to whoever listens.
 pub(super) async fn ensure_log(settings: &NatsApiSettings, jetstream: &Context) -> Result<Ensured, NatsApiError> {
     ensure(settings, jetstream, log_config(settings)).await
@@ -76,20 +89,8 @@ pub(super) async fn ensure_up(settings: &NatsApiSettings, jetstream: &Context) -
     ensure(settings, jetstream, up_config(settings)).await
 }
 
-/// Brings the consumers of all partitions about, so that nothing is taken out of the stream that one of them has not seen;
-/// the one of `partition` is returned.
-pub(super) async fn ensure_consumers(
-    settings: &NatsApiSettings,
-    jetstream: &Context,
-    partition: Partition,
-) -> Result<Consumer<pull::Config>, NatsApiError> {
-    for other in settings.partitions.partitions().filter(|other| *other != partition) {
-        ensure_consumer(settings, jetstream, other).await?;
-    }
-    ensure_consumer(settings, jetstream, partition).await
-}
-
-async fn ensure_consumer(
+/// Brings the consumer of a partition about.
+pub(super) async fn ensure_consumer(
     settings: &NatsApiSettings,
     jetstream: &Context,
     partition: Partition,
@@ -127,17 +128,19 @@ fn stream_name(settings: &NatsApiSettings, kind: &str) -> String {
     format!("{}_{kind}", settings.prefix).to_ascii_uppercase().replace('.', "_")
 }
 
+/// What is wanted of the stream of uploads; of one that somebody else manages, what is needed.
 fn up_config(settings: &NatsApiSettings) -> Config {
     let subjects = Subjects::new(settings.prefix.clone());
     Config {
         subjects: vec![subjects.all_up().to_string()],
         discard: DiscardPolicy::New,
         max_message_size: i32::try_from(settings.upload_bytes_max + HEADER_BYTES_MAX).unwrap_or(i32::MAX),
-        max_consumers: UP_CONSUMERS_MAX,
+        max_consumers: if settings.manage_streams { UP_CONSUMERS_MAX } else { settings.partitions.get().into() },
         ..bounded(settings, up_stream(settings))
     }
 }
 
+/// The same for the stream of slices.
 fn log_config(settings: &NatsApiSettings) -> Config {
     let subjects = Subjects::new(settings.prefix.clone());
     let republish = Republish {
@@ -148,8 +151,8 @@ fn log_config(settings: &NatsApiSettings) -> Config {
     Config {
         subjects: vec![subjects.all_log().to_string()],
         discard: DiscardPolicy::Old,
-        max_message_size: LOG_MESSAGE_BYTES_MAX,
-        max_consumers: LOG_CONSUMERS_MAX,
+        max_message_size: if settings.manage_streams { LOG_MESSAGE_BYTES_MAX } else { LOG_MESSAGE_BYTES_MIN },
+        max_consumers: if settings.manage_streams { LOG_CONSUMERS_MAX } else { 0 },
         republish: Some(republish),
         ..bounded(settings, log_stream(settings))
     }
