@@ -56,14 +56,14 @@ impl Leases {
     pub(crate) async fn round(&self) -> Result<Round, sqlx_core::Error> {
         let mut conn = self.pool.acquire().await?;
         let share = self.attend(&mut conn).await?;
-        let renewed = query(RENEW).bind(&self.work).bind(self.holder).bind(&self.lasting).fetch_all(&mut *conn).await?;
+        let renewed = query(RENEW).bind(&self.work).bind(self.holder).bind(self.lasting).fetch_all(&mut *conn).await?;
         let mut held = renewed.iter().map(part_of).collect::<Result<BTreeSet<_>, _>>()?;
         if held.len() < share {
             let missing = i64::try_from(share - held.len()).unwrap_or(i64::MAX);
             let take = query(TAKE)
                 .bind(&self.work)
                 .bind(self.holder)
-                .bind(&self.lasting)
+                .bind(self.lasting)
                 .bind(i32::from(self.parts))
                 .bind(missing);
             for row in take.fetch_all(&mut *conn).await? {
@@ -75,7 +75,7 @@ impl Leases {
 
     /// Says that this process takes part; its share.
     async fn attend(&self, conn: &mut PgConnection) -> Result<usize, sqlx_core::Error> {
-        query(ATTEND).bind(&self.work).bind(self.holder).bind(&self.lasting).execute(&mut *conn).await?;
+        query(ATTEND).bind(&self.work).bind(self.holder).bind(self.lasting).execute(&mut *conn).await?;
         let row = query(OTHERS).bind(&self.work).bind(self.holder).fetch_one(conn).await?;
         let (others, before): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
         let (holders, parts) = (others + 1, i64::from(self.parts));

@@ -71,7 +71,7 @@ impl Past {
         let microseconds = newest.map_or(0, |newest| (newest + DISORDER_MAX).as_micros());
         let age = PgInterval { months: 0, days: 0, microseconds: i64::try_from(microseconds).unwrap_or(i64::MAX) };
         while after > 0 {
-            let row = query(BEFORE).bind(after).bind(&age).fetch_one(&mut *conn).await?;
+            let row = query(BEFORE).bind(after).bind(age).fetch_one(&mut *conn).await?;
             let (first, is_older): (Option<i64>, Option<bool>) = (row.try_get(0)?, row.try_get(1)?);
             after = first.map_or(0, |first| first - 1);
             if is_older.unwrap_or(true) {
@@ -109,7 +109,7 @@ pub(crate) const HEAD: &str =
     "/* slices.head */ SELECT coalesce(max(server_ingest_id), 0) FROM synchrotron.action_records";
 
 /// Of some records before a number, the first, and whether one of them is older than an age.
-pub(crate) const BEFORE: &str = "/* slices.before */ SELECT min(p.server_ingest_id), bool_or(p.created_at < now() - $2) \
+pub(crate) const BEFORE: &str = "/* slices.before */ SELECT min(p.server_ingest_id), bool_or(p.created_at < now() - $2::interval) \
     FROM (SELECT server_ingest_id, created_at FROM synchrotron.action_records \
         WHERE server_ingest_id <= $1 ORDER BY server_ingest_id DESC LIMIT 1000) p";
 

@@ -151,12 +151,13 @@ async fn streams_that_are_deleted_come_back() {
     }
     let batch = alice.seat("after", "project:1");
     alice.accepted(&batch).await;
-    // The first may come again, for whoever missed it; who has it drops it.
+    // The newest slices come again, for whoever missed them, alone or together with the next; who has them drops them.
     let mut second = events.slice().await;
     while second.through == first.through {
         second = events.slice().await;
     }
-    assert_eq!((second.prev, second.records[0].record.id), (first.through, batch.records[0].id));
+    assert!(second.prev <= first.through, "{second:?}");
+    assert_eq!(second.records.last().expect("not empty").record.id, batch.records[0].id);
     assert_eq!(stack.records().await, 2);
 }
 

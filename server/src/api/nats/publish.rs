@@ -31,6 +31,10 @@ const PAGE: usize = 64;
 /// Publishes until the connection is lost.
 pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiError> {
     let jetstream = streams::jetstream(&api.link)?;
+    // Whoever will read them: until then they are kept. What is wrong with it keeps no slice back.
+    if let Err(error) = streams::ensure_up(&api.settings, &jetstream).await {
+        tracing::warn!(%error, "the stream of uploads will not do");
+    }
     let ensured = streams::ensure_log(&api.settings, &jetstream).await?;
     tracing::info!("publishes over NATS");
     let publisher = Publisher::new(&api.subjects, &api.link, &jetstream, &ensured);
