@@ -12,7 +12,7 @@
 //! - NATS may be away at the start, go, come back empty, or be another server: this goes on.
 //!
 //! Any number of processes may do all of this at once. Requests are answered by whichever NATS asks; uploads are read by the
-//! one that holds the lease of their partition ([`readers`]); slices are published by whoever commits, without a lease:
+//! one that holds the lease of their partition (`readers.rs`); slices are published by whoever commits, without a lease:
 //! each process sends the outbox in its order from the first that is left, so that no slice is stored before those beneath it
 //! of its audience, and what two send at once is stored once.
 //!
