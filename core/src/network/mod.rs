@@ -58,6 +58,11 @@ pub trait Network: Send + Sync + std::fmt::Debug + 'static {
 
     /// What carries messages now.
     fn carrier(&self) -> Carrier;
+
+    /// Why that, and no other.
+    fn reason(&self) -> CarrierReason {
+        CarrierReason::Only
+    }
 }
 
 /// Something arrived, or may have.
@@ -88,6 +93,42 @@ impl Carrier {
     pub const fn is_live(self) -> bool {
         matches!(self, Self::Nats | Self::Memory)
     }
+}
+
+/// Why this carrier carries, and no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CarrierReason {
+    /// There is no other.
+    #[default]
+    Only,
+    /// It is the preferred one.
+    Preferred,
+    /// The preferred one failed. It is tried again by itself.
+    Fallback {
+        /// How it failed last.
+        trouble: CarrierTrouble,
+    },
+    /// The preferred one answers again, and is returned to when it goes on to.
+    Proving {
+        /// How it failed last.
+        after: CarrierTrouble,
+    },
+}
+
+/// How a carrier failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CarrierTrouble {
+    /// It is not connected.
+    Disconnected,
+    /// A call failed at once.
+    Unavailable,
+    /// A call was not answered in time.
+    NoAnswer {
+        /// Which.
+        call: &'static str,
+        /// The deadline that passed.
+        after_ms: u64,
+    },
 }
 
 /// Why a call did not return what was asked.
