@@ -1,5 +1,6 @@
 //! The stage: a private Postgres and nats-server, the Synchrotron server, and devices on it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -88,6 +89,20 @@ impl Stage {
     /// # Errors
     /// If the database or the network cannot be set up.
     pub async fn device_over(&self, user: &str, carriers: &[Carrier]) -> Result<Device, StageError> {
+        self.device_through(user, carriers, self.nats.url(), &self.http_url()).await
+    }
+
+    /// The same, with NATS and HTTP at these addresses.
+    ///
+    /// # Errors
+    /// If the database or the network cannot be set up.
+    pub async fn device_through(
+        &self,
+        user: &str,
+        carriers: &[Carrier],
+        nats_url: &str,
+        http_url: &str,
+    ) -> Result<Device, StageError> {
         let number = self.devices.fetch_add(1, Ordering::Relaxed);
         let database = self.folder.path().join(format!("{user}-{number}.db"));
         let client = theatre::app(&database, user).open().await?;
@@ -97,13 +112,25 @@ impl Stage {
             let token = Arc::clone(&token);
             networks.push(match carrier {
                 Carrier::Nats => {
-                    let nats = NatsSettings::new(self.nats.url())?;
+                    let nats = NatsSettings::new(nats_url)?;
                     Arc::new(NatsNetwork::connect(nats, UserId::new(user)?, client.client_id(), token).await)
                 }
-                _ => Arc::new(HttpNetwork::new(&format!("http://{}", self.server.http_addr()), token)?),
+                _ => Arc::new(HttpNetwork::new(http_url, token)?),
             });
         }
         Ok(Device { client, database, network: Arc::new(Failover::new(networks)) })
+    }
+
+    /// Where HTTP is.
+    #[must_use]
+    pub fn http_url(&self) -> String {
+        format!("http://{}", self.server.http_addr())
+    }
+
+    /// The address of HTTP, for a proxy.
+    #[must_use]
+    pub const fn http_addr(&self) -> SocketAddr {
+        self.server.http_addr()
     }
 
     /// Stops the server; the services end with the program.

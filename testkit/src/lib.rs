@@ -54,6 +54,7 @@ mod nats;
 mod port;
 mod postgres;
 mod process;
+mod proxy;
 mod wait;
 mod watchdog;
 
@@ -61,4 +62,5 @@ pub use error::{Attempt, Service, ServiceError};
 pub use nats::{NatsOptions, NatsServer, nats};
 pub use port::free_port;
 pub use postgres::{Durability, Postgres, postgres};
+pub use proxy::{Proxy, Way};
 pub use wait::{TimedOut, wait_for};

@@ -160,6 +160,15 @@ impl NatsServer {
         }
     }
 
+    /// Its process, if it is one of this machine's that runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        match &self.server {
+            Server::Process { process, .. } => process.pid(),
+            Server::Given | Server::Container(_) => None,
+        }
+    }
+
     /// Ends the server with SIGKILL; its store stays. Does nothing if it is down.
     ///
     /// # Errors

@@ -128,11 +128,12 @@ fn wall_clock_ms() -> i64 {
 }
 
 impl Day {
-    async fn begin() -> Self {
+    /// With a second carrier that pushes as the first one does, so that all comes twice, or is polled.
+    async fn begin(both_push: bool) -> Self {
         let server = MemoryServer::new(Epoch::from_uuid(Uuid::from_u128(1)), wall_clock_ms());
         server.set_clock(wall_clock_ms);
         let folder = tempfile::tempdir().expect("a folder");
-        let [alice, bob] = ["alice", "bob"].map(|name| open(&server, &folder, name));
+        let [alice, bob] = ["alice", "bob"].map(|name| open(&server, &folder, name, both_push));
         let devices = [alice.await, bob.await];
         let mut day = Self { server, devices, deeds: Vec::new(), executed: Vec::new(), _folder: folder };
         day.does(0, Deed::Open).await;
@@ -230,7 +231,7 @@ impl Day {
     }
 }
 
-async fn open(server: &MemoryServer, folder: &TempDir, name: &'static str) -> Device {
+async fn open(server: &MemoryServer, folder: &TempDir, name: &'static str, both_push: bool) -> Device {
     server.allow(&user(name), &project());
     let client = Client::builder()
         .database(folder.path().join(name))
@@ -242,10 +243,11 @@ async fn open(server: &MemoryServer, folder: &TempDir, name: &'static str) -> De
         .open()
         .await
         .expect("opens");
-    let live = Faulty::live(server.connect(user(name)), Carrier::Nats);
-    let polled = Faulty::polled(server.connect(user(name)));
-    client.go_online(Arc::new(Failover::new(vec![Arc::clone(&live) as _, Arc::clone(&polled) as _])));
-    Device { user: name, client, carriers: [live, polled] }
+    let first = Faulty::live(server.connect(user(name)), Carrier::Nats);
+    let second = server.connect(user(name));
+    let second = if both_push { Faulty::live(second, Carrier::Memory) } else { Faulty::polled(second) };
+    client.go_online(Arc::new(Failover::new(vec![Arc::clone(&first) as _, Arc::clone(&second) as _])));
+    Device { user: name, client, carriers: [first, second] }
 }
 
 async fn on_device(client: &Client) -> Things {
@@ -259,7 +261,7 @@ fn thing(row: &Row) -> Result<(String, Thing), ActionError> {
 
 async fn day(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut day = Day::begin().await;
+    let mut day = Day::begin(random.random()).await;
     for _step in 0..STEPS {
         day.step(&mut random).await;
     }
