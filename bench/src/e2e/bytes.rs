@@ -105,8 +105,13 @@ fn uploaded(record: &UploadRecord) -> Json {
 fn logged(entry: &LogRecord) -> Json {
     let LogRecord { record, rows, .. } = entry;
     let trace_parent = record.trace_parent;
-    let sent =
-        UploadRecord { id: record.id, clock: record.clock, body: record.body.clone(), rows: rows.clone(), trace_parent };
+    let sent = UploadRecord {
+        id: record.id,
+        clock: record.clock,
+        body: record.body.clone(),
+        rows: rows.clone(),
+        trace_parent,
+    };
     let mut json = uploaded(&sent);
     json["client_id"] = json!(record.client_id);
     json["user_id"] = json!(record.user_id);
@@ -120,7 +125,9 @@ fn arguments(args: &ActionArgs) -> Json {
 
 fn patch(patch: &Patch) -> Json {
     let columns = match &patch.effect {
-        Effect::Insert(columns) | Effect::Update(columns) => columns.iter().map(|(name, at)| (name, plain(at))).collect(),
+        Effect::Insert(columns) | Effect::Update(columns) => {
+            columns.iter().map(|(name, at)| (name, plain(at))).collect()
+        }
         Effect::Delete | Effect::Nothing => std::collections::BTreeMap::new(),
     };
     json!({

@@ -70,8 +70,7 @@ async fn measure(
                 let mut times: Vec<_> = rounds.iter().map(|round| pick(&round[index])).collect();
                 micros(percentile(&mut times, 50))
             };
-            let circumstances =
-                Circumstances::new("us").with("by", by.name()).with("percentile", percentiles[index]);
+            let circumstances = Circumstances::new("us").with("by", by.name()).with("percentile", percentiles[index]);
             circumstances.entry("e2e_latency", of(|pair| pair.0), of(|pair| pair.1))
         })
         .collect())
@@ -87,10 +86,7 @@ async fn device(stage: &Stage, user: &str, by: By) -> Result<Client, BenchError>
 }
 
 /// One action's way.
-async fn one(
-    author: &Client,
-    feed: &mut broadcast::Receiver<std::sync::Arc<Change>>,
-) -> Result<Duration, BenchError> {
+async fn one(author: &Client, feed: &mut broadcast::Receiver<std::sync::Arc<Change>>) -> Result<Duration, BenchError> {
     let action = AddItem::to(AUDIENCE);
     let row = action.row_id();
     let begin = Instant::now();

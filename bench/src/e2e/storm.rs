@@ -73,7 +73,8 @@ fn entries(devices: u32, what: &str, rounds: &[Weathered], floor: Duration) -> [
         f64::from(counts[counts.len() / 2])
     };
     let took = median(rounds.iter().map(|round| round.took).collect());
-    let of = |unit| Circumstances::new(unit).with("devices", devices).with("what", what).with("failures_shown", failures);
+    let of =
+        |unit| Circumstances::new(unit).with("devices", devices).with("what", what).with("failures_shown", failures);
     let millis = |time: Duration| time.as_secs_f64() * 1e3;
     [
         of("ms").entry("storm", millis(took), millis(floor)),
