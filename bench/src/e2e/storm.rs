@@ -19,7 +19,7 @@ use synchrotron_core::wire::{
 };
 
 use super::app::AddItem;
-use super::stage::{Stage, go_online, in_time};
+use super::stage::{Stage, in_time};
 use super::{Bench, CONNECTING_MAX};
 use crate::error::BenchError;
 use crate::report::{Circumstances, Entry};
@@ -95,8 +95,7 @@ impl Storm {
     async fn gather(devices: u32) -> Result<Self, BenchError> {
         let stage = Stage::open().await?;
         stage.admit(devices, COMMON).await?;
-        let other = stage.device(&format!("u{devices}")).await?;
-        go_online(&other, stage.over_nats(&format!("u{devices}"), other.client_id()).await?).await?;
+        let (other, _) = device(&stage, devices, &Arc::default()).await?;
         let count = Arc::<Count>::default();
         let opening = stream::iter(0..devices).map(|n| device(&stage, n, &count)).buffer_unordered(CONNECTING_MAX);
         let devices = opening.try_collect().await?;
@@ -122,16 +121,13 @@ impl Storm {
         let weathered = self
             .weather(&id, || async {
                 self.stage.nats.kill().await?;
-                self.other.go_online(Arc::new(self.stage.over_http(self.other.user_id().as_str())?));
                 self.other.execute(row.clone()).await?;
                 try_join_all(self.devices.iter().map(|(client, _)| client.execute(own(client)))).await?;
                 Ok(())
             })
             .await?;
         self.stage.nats.restart().await?;
-        let user = self.other.user_id().as_str();
-        go_online(&self.other, self.stage.over_nats(user, self.other.client_id()).await?).await?;
-        for (client, _) in &self.devices {
+        for client in self.devices.iter().map(|(client, _)| client).chain([&self.other]) {
             let mut status = client.status();
             let back = status.wait_for(|status| status.connection.carrier() == Some(Carrier::Nats));
             in_time("NATS to carry again", back).await?.map_err(|_| BenchError::Late { what: "a client" })?;
