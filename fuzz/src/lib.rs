@@ -6,6 +6,8 @@
 
 #[cfg(feature = "carriers")]
 mod carriers;
+#[cfg(feature = "carriers")]
+mod http;
 mod stored;
 mod wire;
 
@@ -46,6 +48,22 @@ targets! {
     subject => carriers::subject,
     #[cfg(feature = "carriers")]
     token => carriers::token,
+    #[cfg(feature = "carriers")]
+    http_session => http::request::<synchrotron_core::wire::SessionRequest>,
+    #[cfg(feature = "carriers")]
+    http_fetch => http::request::<synchrotron_core::wire::FetchRequest>,
+    #[cfg(feature = "carriers")]
+    http_upload => http::request::<synchrotron_core::wire::UploadBatch>,
+    #[cfg(feature = "carriers")]
+    http_snapshot => http::request::<synchrotron_core::wire::SnapshotRequest>,
+    #[cfg(feature = "carriers")]
+    http_digest => http::request::<synchrotron_core::wire::DigestRequest>,
+    #[cfg(feature = "carriers")]
+    http_poll => http::poll,
+    #[cfg(feature = "carriers")]
+    http_events => http::events,
+    #[cfg(feature = "carriers")]
+    http_accept => http::accept,
 }
 
 /// The target of this name.

@@ -15,6 +15,7 @@ mod crypto;
 pub mod epoch;
 mod fetch;
 mod ingest;
+mod limits;
 mod materialize;
 mod metrics;
 mod observe;
@@ -31,6 +32,7 @@ mod start;
 pub mod status;
 mod tasks;
 pub mod telemetry;
+mod wakeups;
 
 pub use start::StartError;
 pub use tasks::{RunningServer, Server, ServerError, ServerSettings, ServerTask};

@@ -8,7 +8,7 @@ use synchrotron_core::model::TableName;
 
 use crate::service::Service;
 use crate::settings::Settings;
-use crate::{capture, compaction, fetch, ingest, materialize, observe, outbox, pg, snapshot, status};
+use crate::{capture, compaction, fetch, ingest, materialize, observe, outbox, pg, snapshot, status, wakeups};
 
 /// 20,000 records in 50 audiences, each row with ten effects.
 const FILL: &str = "
@@ -91,6 +91,9 @@ fn statements() -> Vec<(&'static str, String, bool)> {
         (capture::TAKE, "ARRAY['seats'], 500".to_owned(), false),
         (capture::NEWEST_EFFECTS, "ARRAY['seats', 'seats'], ARRAY['r1', 'r2']".to_owned(), false),
         (snapshot::OWN, format!("{IDS}, 'u1'"), false),
+        (wakeups::PROBE, String::new(), false),
+        (wakeups::MOVED, format!("{AUDIENCES}, {CURSORS}"), false),
+        (wakeups::HEADS, "ARRAY['u1', 'u2']".to_owned(), false),
         (status::OLDEST, String::new(), false),
         (status::OUTBOX, String::new(), false),
         (status::LAG, String::new(), false),

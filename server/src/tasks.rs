@@ -8,7 +8,6 @@
 //! - Shutdown takes nothing new, finishes what has begun, and ends in time.
 //! - A server that is dropped stops at once; what it had begun is rolled back.
 
-use std::future::IntoFuture;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::StartError;
-use crate::api::http::{self, HttpLimits};
+use crate::api::http;
 use crate::api::nats::{self, NatsApiSettings};
 use crate::auth::{TokenVerifier, VerifierError};
 use crate::service::Service;
@@ -93,12 +92,10 @@ impl Server {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tracing::info!(%http_addr, nats = ?nats.as_ref().map(|nats| &nats.servers), tables = ?core.tables, "serves");
-        let router = http::router(service.clone(), Arc::clone(&verifier), HttpLimits::for_settings(&core));
-        let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+        let router = http::router(service.clone(), Arc::clone(&verifier), stop.clone());
+        let serving = http::serve(listener, router, core.http.clone(), stop.clone());
         tasks.spawn(async move {
-            if let Err(error) = serving.into_future().await {
-                tracing::error!(%error, "HTTP has ended");
-            }
+            serving.await;
             ServerTask::Http
         });
         if let Some(nats) = nats {

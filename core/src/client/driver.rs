@@ -249,7 +249,7 @@ impl Driver {
     /// When to look by itself: rarely while changes are pushed, often while they are not. Jittered by a quarter.
     fn interval(&self) -> Duration {
         let timing = &self.exchange.shared.timing;
-        let mean = if self.exchange.network.carrier().is_live() { timing.head_check } else { timing.poll };
+        let mean = if self.exchange.network.is_pushing() { timing.head_check } else { timing.poll };
         mean.mul_f64(rand::rng().random_range(0.75..1.25))
     }
 

@@ -58,6 +58,11 @@ pub trait Network: Send + Sync + std::fmt::Debug + 'static {
 
     /// What carries messages now.
     fn carrier(&self) -> Carrier;
+
+    /// Whether a stream of [`Self::subscribe`] tells of changes now, so that asking for them often is needless.
+    fn is_pushing(&self) -> bool {
+        self.carrier().is_live()
+    }
 }
 
 /// Something arrived, or may have.
@@ -74,7 +79,7 @@ pub enum Ingress {
 pub enum Carrier {
     /// NATS, with live events.
     Nats,
-    /// HTTP, by polling.
+    /// HTTP, with wakeups where proxies let them through, else by polling.
     Http,
     /// A server in this process.
     Memory,
@@ -83,7 +88,7 @@ pub enum Carrier {
 }
 
 impl Carrier {
-    /// Whether changes arrive by themselves, without polling.
+    /// Whether changes arrive by themselves, with their rows.
     #[must_use]
     pub const fn is_live(self) -> bool {
         matches!(self, Self::Nats | Self::Memory)

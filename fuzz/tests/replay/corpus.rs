@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use synchrotron_core::model::{AudienceKey, ClientId, Columns, UserId, Value};
+use synchrotron_core::wire::{self, DigestRequest, FetchRequest, SessionRequest, SnapshotRequest, UploadBatch};
 use synchrotron_fuzz::{TOKEN_SECRET, TOKEN_USER};
 use synchrotron_nats::subjects::{ProcessToken, RpcMethod, SubjectPrefix, Subjects, UserToken};
 use uuid::Uuid;
@@ -47,6 +50,7 @@ fn made() -> Vec<Input> {
     let json = serde_json::to_vec(&columns).expect("columns have a JSON form");
     inputs.push(("columns_json", "awkward".to_owned(), json));
     inputs.extend(subjects());
+    inputs.extend(over_http());
     inputs.push(("token", "alice".to_owned(), token().into_bytes()));
     inputs
 }
@@ -122,6 +126,39 @@ fn subjects() -> Vec<Input> {
         ("held", subjects.held(ProcessToken::new(1), &UserToken::of(&plain), client_id)),
     ];
     made.map(|(name, subject)| ("subject", name.to_owned(), subject.as_str().as_bytes().to_vec())).into()
+}
+
+/// Requests in both forms, compressed and not; and what else HTTP reads.
+fn over_http() -> Vec<Input> {
+    let requests = messages();
+    let of = |target: &str| &requests.iter().find(|(of, ..)| *of == target).expect("one of them").2;
+    let mut inputs = Vec::new();
+    for (target, packed, json) in [
+        ("http_session", of("session_request"), in_json::<SessionRequest>(of("session_request"))),
+        ("http_fetch", of("fetch_request"), in_json::<FetchRequest>(of("fetch_request"))),
+        ("http_upload", of("upload_batch"), in_json::<UploadBatch>(of("upload_batch"))),
+        ("http_snapshot", of("snapshot_request"), in_json::<SnapshotRequest>(of("snapshot_request"))),
+        ("http_digest", of("digest_request"), in_json::<DigestRequest>(of("digest_request"))),
+    ] {
+        let frame = zstd::bulk::compress(&json, 3).expect("compresses");
+        let heads: [(&str, &[u8], &[u8]); 3] = [
+            ("packed", b"\n\n", packed),
+            ("json", b"application/json\n\n", &json),
+            ("json_zstd", b"application/json\nzstd\n", &frame),
+        ];
+        inputs.extend(heads.map(|(name, head, body)| (target, name.to_owned(), [head, body].concat())));
+    }
+    let id = Uuid::from_u128(7);
+    let told = format!("{{\"epoch\":\"{id}\",\"heads\":{{\"project:1\":7}},\"seen\":\"{id}\"}}");
+    let stream = format!("retry: 500\n: listening\n\nevent: wakeup\ndata: {told}\nid: {id}\n\n: alive\n\n");
+    inputs.push(("http_events", "wakeup".to_owned(), stream.into_bytes()));
+    inputs.push(("http_poll", "seen".to_owned(), format!("seen={id}&wait=25").into_bytes()));
+    inputs.push(("http_accept", "packed".to_owned(), b"text/html;q=0.9, application/vnd.msgpack, */*;q=0.1".to_vec()));
+    inputs
+}
+
+fn in_json<T: Serialize + DeserializeOwned>(message: &[u8]) -> Vec<u8> {
+    wire::encode_json(&wire::decode::<T>(message, 1 << 20).expect("a frozen message"))
 }
 
 /// Good until the year 9999.

@@ -17,7 +17,6 @@ mod append;
 mod gate;
 mod group;
 mod known;
-mod limits;
 mod own;
 mod pass;
 mod queue;

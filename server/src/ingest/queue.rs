@@ -21,8 +21,8 @@ use synchrotron_core::wire::{Outcome, UploadBatch};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::limits::{Limits, Share};
 use super::{Ingest, Upload};
+use crate::limits::{Share, UserLimits};
 
 /// How long a device waits after trouble of the server.
 const RETRY_AFTER_MS: u64 = 500;
@@ -40,7 +40,7 @@ struct Waiting {
 #[derive(Debug)]
 pub(crate) struct IngestQueue {
     waiting: mpsc::Sender<Waiting>,
-    limits: Limits,
+    limits: UserLimits,
     _workers: JoinSet<()>,
 }
 
@@ -58,7 +58,8 @@ impl IngestQueue {
         for _worker in 0..bounds.workers {
             workers.spawn(worker.clone().work());
         }
-        Self { waiting, limits: Limits::new(&bounds), _workers: workers }
+        let limits = UserLimits::new(bounds.waiting_per_user_max, bounds.records_per_second_per_user);
+        Self { waiting, limits, _workers: workers }
     }
 
     /// Waits for the outcome of an upload.

@@ -167,4 +167,9 @@ impl Network for Failover {
         let up = (0..self.carriers.networks.len()).find(|index| self.carriers.is_up(*index));
         up.map_or(Carrier::Offline, |index| self.carriers.networks[index].0.carrier())
     }
+
+    fn is_pushing(&self) -> bool {
+        let up = (0..self.carriers.networks.len()).find(|index| self.carriers.is_up(*index));
+        up.is_some_and(|index| self.carriers.networks[index].0.is_pushing())
+    }
 }

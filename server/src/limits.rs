@@ -1,6 +1,7 @@
-//! How much one user may send.
+//! How much one user may have of what all share: so much at once, and so much in a second.
 //!
-//! Place in the journey: before an upload waits. Whoever sends more than its share is told when to come back.
+//! Place in the journey: before an upload waits, before an HTTP request is read, before a device listens. Whoever takes
+//! more than its share is told when to come back.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -11,18 +12,16 @@ use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use synchrotron_core::model::UserId;
 
-use crate::settings::UploadSettings;
-
 /// What a user may send at once, in seconds of its rate.
 const BURST_SECONDS: NonZeroU32 = NonZeroU32::new(10).expect("BUG: not zero");
 /// With more users than this in mind, those who have been quiet are forgotten.
 const USERS_MAX: usize = 10_000;
-/// When a user may come back whose uploads wait in such numbers.
+/// When a user may come back who has its full share at present.
 const FULL_SHARE_AFTER: Duration = Duration::from_millis(500);
 
-/// What all users have sent.
+/// What each user has at present, and what it has taken lately.
 #[derive(Debug)]
-pub(super) struct Limits {
+pub(crate) struct UserLimits {
     shares: Arc<Shares>,
     rate: Option<Rate>,
 }
@@ -33,30 +32,32 @@ struct Rate {
     burst: NonZeroU32,
 }
 
-impl Limits {
-    pub(super) fn new(bounds: &UploadSettings) -> Self {
-        let rate = bounds.records_per_second_per_user.and_then(NonZeroU32::new).map(|rate| {
+impl UserLimits {
+    /// So many at once of each user; and a rate of so much per second, with bursts of [`BURST_SECONDS`]; `None` or 0 for
+    /// no such limit.
+    pub(crate) fn new(at_once_max: usize, per_second: Option<u32>) -> Self {
+        let rate = per_second.and_then(NonZeroU32::new).map(|rate| {
             let burst = rate.saturating_mul(BURST_SECONDS);
             Rate { limiter: RateLimiter::keyed(Quota::per_second(rate).allow_burst(burst)), burst }
         });
-        Self { shares: Arc::new(Shares { max: bounds.waiting_per_user_max, counts: Mutex::default() }), rate }
+        Self { shares: Arc::new(Shares { max: at_once_max, counts: Mutex::default() }), rate }
     }
 
-    /// A share of what may wait, or how long the user is to stay away.
-    pub(super) fn admit(&self, user_id: &UserId, records: usize) -> Result<Share, Duration> {
+    /// A share for something that costs so much of the rate, or how long the user is to stay away.
+    pub(crate) fn admit(&self, user_id: &UserId, cost: usize) -> Result<Share, Duration> {
         let share = Shares::take(&self.shares, user_id).ok_or(FULL_SHARE_AFTER)?;
         match &self.rate {
-            Some(rate) => rate.admit(user_id, records).map(|()| share),
+            Some(rate) => rate.admit(user_id, cost).map(|()| share),
             None => Ok(share),
         }
     }
 }
 
 impl Rate {
-    fn admit(&self, user_id: &UserId, records: usize) -> Result<(), Duration> {
-        let records = u32::try_from(records).unwrap_or(u32::MAX);
-        // An upload of more than a burst costs one: else it could never be taken.
-        let Some(cost) = NonZeroU32::new(records).map(|records| records.min(self.burst)) else { return Ok(()) };
+    fn admit(&self, user_id: &UserId, cost: usize) -> Result<(), Duration> {
+        let cost = u32::try_from(cost).unwrap_or(u32::MAX);
+        // What costs more than a burst costs one: else it could never be had.
+        let Some(cost) = NonZeroU32::new(cost).map(|cost| cost.min(self.burst)) else { return Ok(()) };
         if self.limiter.len() > USERS_MAX {
             self.limiter.retain_recent();
         }
@@ -67,7 +68,7 @@ impl Rate {
     }
 }
 
-/// How many uploads of each user wait.
+/// How many shares each user has.
 #[derive(Debug)]
 struct Shares {
     max: usize,
@@ -90,9 +91,9 @@ impl Shares {
     }
 }
 
-/// One upload's part of its user's share, for as long as it waits or is worked on.
+/// One of its user's shares, for as long as it is held.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(crate) struct Share {
     user_id: UserId,
     shares: Arc<Shares>,
 }
@@ -119,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_user_has_its_share_and_nobody_elses() {
-        let limits = Limits::new(&UploadSettings { waiting_per_user_max: 2, ..UploadSettings::default() });
+        let limits = UserLimits::new(2, None);
         let first = limits.admit(&user("a"), 1).expect("room");
         let _second = limits.admit(&user("a"), 1).expect("room");
         assert_eq!(limits.admit(&user("a"), 1).err(), Some(FULL_SHARE_AFTER));
@@ -129,9 +130,8 @@ mod tests {
     }
 
     #[test]
-    fn too_many_records_are_told_when_to_come_back() {
-        let bounds = UploadSettings { records_per_second_per_user: Some(10), ..UploadSettings::default() };
-        let limits = Limits::new(&bounds);
+    fn too_much_in_a_second_is_told_when_to_come_back() {
+        let limits = UserLimits::new(256, Some(10));
         drop(limits.admit(&user("a"), 1_000).expect("one burst, however large"));
         let wait = limits.admit(&user("a"), 10).expect_err("too soon");
         assert!(wait > Duration::from_millis(500) && wait <= Duration::from_secs(1), "{wait:?}");
