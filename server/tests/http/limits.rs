@@ -77,7 +77,7 @@ async fn a_head_that_does_not_end_and_a_connection_that_says_nothing_are_cut_off
         timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("in time").expect("an end");
     }
     let mut stream = TcpStream::connect(address).await.expect("connects");
-    let endless = format!("GET / HTTP/1.1\r\nX-Long: {}\r\n\r\n", "x".repeat(100_000));
+    let endless = format!("GET / HTTP/1.1\r\nX-Long: {}\r\n\r\n", "x".repeat(1_000_000));
     // It is refused before it is read to its end.
     let _refused_early = stream.write_all(endless.as_bytes()).await;
     let mut answer = Vec::new();

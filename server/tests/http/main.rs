@@ -4,6 +4,7 @@ mod api;
 mod bad_input;
 mod browsers;
 mod conformance;
+mod devices;
 mod document;
 mod forms;
 mod issuer;

@@ -2,14 +2,14 @@
 //!
 //! Place in the journey: a device's request comes in as one message and goes out as one; between them is one call of
 //! [`Service`]. Nothing is decided here but who asks, in which form, and whether there is room. A request passes
-//! [`negotiation`], [`admission`], [`body`], then one of [`calls`], and leaves by [`answer`]; [`events`] and [`poll`] listen.
+//! `negotiation`, `admission`, `body`, then one of `calls`, and leaves by `answer`; `events` and `poll` listen.
 //!
 //! # Invariants
 //! - The token is verified before the body is read, on every request.
 //! - A body is read up to its bound and no further, compressed or not; what follows is thrown away, so that a sender who
 //!   said too much still hears why, and its connection lives on.
 //! - Whatever comes in, the calls answer with a [`Reply`](synchrotron_core::wire::Reply) and the status that goes with it.
-//! - Every route is in [`openapi`]'s table, and the router is made of that.
+//! - Every route is in the `table`, of which the router is made, and the document that says what they are.
 //!
 //! Tests: `tests/http`, over real sockets.
 
@@ -26,13 +26,14 @@ mod negotiation;
 mod openapi;
 mod poll;
 mod probes;
+mod table;
 
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::http::StatusCode;
-use axum::routing::{MethodRouter, get, post};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use synchrotron_core::wire::{Fault, FaultCode};
 use synchrotron_http::routes;
 use tokio_util::sync::CancellationToken;
@@ -81,11 +82,10 @@ pub fn router(service: Service, verifier: Arc<TokenVerifier>, stop: Cancellation
     let listeners = Listeners::start(service.clone());
     let admission = Admission::new(&settings);
     let api = Arc::new(Api { service, verifier, admission, listeners, stop, openapi: OnceLock::new() });
-    let routed =
-        openapi::ROUTES.iter().fold(Router::new(), |router, route| router.route(route.path, handler(route.path)));
+    let routed = table::ROUTES.iter().fold(Router::new(), |router, route| router.route(route.path, (route.handler)()));
     let router = routed
-        .fallback(async |headers| unrouted(&headers, StatusCode::NOT_FOUND, "no such path"))
-        .method_not_allowed_fallback(async |headers| {
+        .fallback(async |headers: HeaderMap| unrouted(&headers, StatusCode::NOT_FOUND, "no such path"))
+        .method_not_allowed_fallback(async |headers: HeaderMap| {
             unrouted(&headers, StatusCode::METHOD_NOT_ALLOWED, "this path is asked with another method")
         })
         .with_state(api)
@@ -93,23 +93,6 @@ pub fn router(service: Service, verifier: Arc<TokenVerifier>, stop: Cancellation
     match cors::layer(&settings.cors_origins) {
         Some(cors) => router.layer(cors),
         None => router,
-    }
-}
-
-fn handler(path: &str) -> MethodRouter<Arc<Api>> {
-    match path {
-        routes::SESSION => post(calls::session),
-        routes::FETCH => post(calls::fetch),
-        routes::UPLOAD => post(calls::upload),
-        routes::SNAPSHOT => post(calls::snapshot),
-        routes::DIGEST => post(calls::digest),
-        routes::EVENTS => get(events::events),
-        routes::POLL => get(poll::poll),
-        routes::OPENAPI => get(openapi::openapi),
-        routes::HEALTHZ => get(async || StatusCode::OK),
-        routes::READYZ => get(probes::readyz),
-        routes::METRICS => get(probes::metrics),
-        _ => unreachable!("BUG: {path} is in the table of routes and has no handler"),
     }
 }
 
@@ -121,7 +104,7 @@ fn compression() -> CompressionLayer<impl Predicate> {
     CompressionLayer::new().compress_when(worth_it)
 }
 
-fn unrouted(headers: &axum::http::HeaderMap, status: StatusCode, fact: &str) -> axum::response::Response {
+fn unrouted(headers: &HeaderMap, status: StatusCode, fact: &str) -> Response {
     let media = negotiation::form_for_people(headers);
     answer::<()>(media, Err(Refusal::from(Fault::new(FaultCode::Malformed, fact)).with_status(status)))
 }

@@ -1,6 +1,6 @@
-//! Every route, as a table: the router is made of it, and so is the OpenAPI document that the server gives of itself.
+//! `GET /v1/openapi.json`: what the server says of itself, made of the table of routes and of the wire's own types.
 //!
-//! Schemas come from the wire's own types; OpenAPI 3.1 takes JSON Schema as it is.
+//! OpenAPI 3.1 takes JSON Schema as it is.
 
 use std::sync::Arc;
 
@@ -9,104 +9,14 @@ use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, ETAG};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
-use synchrotron_core::wire::{
-    DigestReply, DigestRequest, Fault, FetchPage, FetchRequest, Outcome, Reply, Session, SessionRequest, SnapshotChunk,
-    SnapshotRequest, StreamEnd, UploadBatch, Wakeup,
-};
+use synchrotron_core::wire::{Fault, Reply, StreamEnd};
 use synchrotron_http::routes;
 
+use super::table::{Kind, ROUTES, Route};
 use super::{Api, etag};
-
-type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
-
-/// What a route says of itself.
-pub(super) struct Route {
-    pub(super) path: &'static str,
-    name: &'static str,
-    summary: &'static str,
-    kind: Kind,
-}
-
-enum Kind {
-    /// `POST`, with a token: a message in, a reply out. Whether it may be answered by 304.
-    Call { asked: SchemaOf, answered: SchemaOf, conditional: bool },
-    /// `GET`, with a token.
-    Events,
-    /// `GET`, with a token.
-    Poll { answered: SchemaOf },
-    /// `GET`, for whoever asks.
-    Open { content_type: Option<&'static str> },
-}
-
-const fn call<Q: JsonSchema, A: JsonSchema>(conditional: bool) -> Kind {
-    Kind::Call {
-        asked: SchemaGenerator::subschema_for::<Q>,
-        answered: SchemaGenerator::subschema_for::<Reply<A>>,
-        conditional,
-    }
-}
-
-const fn route(path: &'static str, name: &'static str, summary: &'static str, kind: Kind) -> Route {
-    Route { path, name, summary, kind }
-}
-
-/// All of them.
-pub(super) const ROUTES: [Route; 11] = [
-    route(
-        routes::SESSION,
-        "session",
-        "Who the token's user is, and the audiences that it sees. Binds the device to the user.",
-        call::<SessionRequest, Session>(true),
-    ),
-    route(
-        routes::FETCH,
-        "fetch",
-        "A page of the records after some cursors, in order of server_ingest_id.",
-        call::<FetchRequest, FetchPage>(true),
-    ),
-    route(
-        routes::UPLOAD,
-        "upload",
-        "Offers pending records. Sent again, a batch has no further effect and the same outcome.",
-        call::<UploadBatch, Outcome>(false),
-    ),
-    route(
-        routes::SNAPSHOT,
-        "snapshot",
-        "A chunk of the rows of whole audiences: the first, the next, or the same again.",
-        call::<SnapshotRequest, SnapshotChunk>(false),
-    ),
-    route(
-        routes::DIGEST,
-        "digest",
-        "The digests of the rows of some audiences, to compare without sending them.",
-        call::<DigestRequest, DigestReply>(true),
-    ),
-    route(routes::EVENTS, "events", "Server-sent events: where there is something to fetch.", Kind::Events),
-    route(
-        routes::POLL,
-        "poll",
-        "The same as one answer, which waits until there is one.",
-        Kind::Poll { answered: SchemaGenerator::subschema_for::<Reply<Wakeup>> },
-    ),
-    route(routes::OPENAPI, "openapi", "This document.", Kind::Open { content_type: Some(routes::JSON) }),
-    route(routes::HEALTHZ, "healthz", "200 while the process lives.", Kind::Open { content_type: None }),
-    route(
-        routes::READYZ,
-        "readyz",
-        "200 while the server can serve; 503 while it cannot, and from when it begins to stop.",
-        Kind::Open { content_type: None },
-    ),
-    route(
-        routes::METRICS,
-        "metrics",
-        "What the server counts, for Prometheus.",
-        Kind::Open { content_type: Some("text/plain") },
-    ),
-];
 
 pub(super) async fn openapi(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
     let document = document_bytes(&api);
