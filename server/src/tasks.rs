@@ -34,7 +34,7 @@ pub struct ServerSettings {
     pub core: Settings,
     /// Where HTTP listens; port 0 takes a free one.
     pub http_listen: SocketAddr,
-    /// Where NATS is; without it, clients poll over HTTP.
+    /// Where NATS is; without it, clients use HTTP.
     pub nats: Option<NatsApiSettings>,
 }
 

@@ -12,7 +12,8 @@ use sqlx_postgres::PgConnection;
 use synchrotron_core::model::{ClientId, TableName};
 use synchrotron_core::network::StaticToken;
 use synchrotron_core::wire::{self, Fault, Outcome, Reply, SessionRequest};
-use synchrotron_http::{HttpNetwork, routes};
+use synchrotron_http::media::Media;
+use synchrotron_http::{HttpNetwork, HttpSettings, routes};
 use synchrotron_server::api::http::{router, serve};
 use synchrotron_server::auth::TokenVerifier;
 use synchrotron_server::service::Service;
@@ -46,6 +47,8 @@ pub(crate) struct Api {
     pub(crate) url: String,
     pub(crate) database: String,
     pub(crate) client: Client,
+    /// What devices speak to it.
+    pub(crate) media: Media,
     /// Ends it.
     pub(crate) stop: CancellationToken,
 }
@@ -80,12 +83,15 @@ impl Api {
         tokio::spawn(serve(listener, app, settings.http, stop.clone()));
         // Whoever is first: clients with TLS want it whatever their URL.
         let _earlier = rustls::crypto::ring::default_provider().install_default();
-        Self { url, database, client: Client::new(), stop }
+        Self { url, database, client: Client::new(), media: Media::default(), stop }
     }
 
     /// The network of a device of this user.
     pub(crate) fn network(&self, user: &str) -> HttpNetwork {
-        HttpNetwork::new(&self.url, Arc::new(StaticToken::new(token(user, 3_600)))).expect("a URL")
+        let mut settings = HttpSettings::default();
+        settings.media = self.media;
+        let token = Arc::new(StaticToken::new(token(user, 3_600)));
+        HttpNetwork::with_settings(&self.url, token, settings).expect("a URL")
     }
 
     pub(crate) async fn post(

@@ -11,11 +11,10 @@ use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::{PgConnection, Postgres};
 use synchrotron_core::model::{AudienceKey, ClientId, Columns, RowKey, UserId, Value};
 use synchrotron_core::network::suite::NetworkFixture;
-use synchrotron_core::network::{Network, NetworkError, StaticToken};
+use synchrotron_core::network::{Network, NetworkError};
 use synchrotron_http::media::Media;
-use synchrotron_http::{HttpNetwork, HttpSettings};
 
-use crate::api::{Api, token};
+use crate::api::Api;
 
 #[async_trait]
 impl NetworkFixture for Api {
@@ -48,33 +47,16 @@ impl NetworkFixture for Api {
     }
 }
 
-/// The same server, spoken to in JSON.
-struct InJson(Api);
-
-#[async_trait]
-impl NetworkFixture for InJson {
-    async fn connect(&self, user: &UserId, _client_id: ClientId) -> Result<Arc<dyn Network>, NetworkError> {
-        let mut settings = HttpSettings::default();
-        settings.media = Media::Json;
-        let token = Arc::new(StaticToken::new(token(user.as_str(), 3_600)));
-        Ok(Arc::new(HttpNetwork::with_settings(&self.0.url, token, settings).expect("a URL")))
-    }
-
-    async fn allow(&self, user: &UserId, audience: &AudienceKey) {
-        self.0.allow(user, audience).await;
-    }
-
-    async fn server_row(&self, row: &RowKey) -> Option<Columns> {
-        self.0.server_row(row).await
-    }
-}
-
 async fn roomy() -> Api {
     Api::start_with(|settings| (settings.max_upload_bytes, settings.max_record_bytes) = (8 << 20, 4 << 20)).await
 }
 
 synchrotron_core::network_suite!(roomy().await);
 
+/// The same server, spoken to in JSON.
 mod json {
-    synchrotron_core::network_suite!(super::InJson(super::roomy().await));
+    use super::{Media, roomy};
+    use crate::api::Api;
+
+    synchrotron_core::network_suite!(Api { media: Media::Json, ..roomy().await });
 }

@@ -190,7 +190,7 @@ async fn a_stream_ends_with_its_token_and_with_its_server_and_says_so() {
     assert_eq!(long.end().await, "shutting_down");
 }
 
-/// A thousand streams cost no query each, and a commit reaches all of them.
+/// All of them share one watcher, and a commit reaches each.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_listen_cheaply() {
     let api = Api::start_with(|settings| settings.http.streams_per_user_max = 1_000).await;
