@@ -113,10 +113,11 @@ async fn bodies_may_be_compressed_and_no_bomb_is_unpacked() {
     let in_envelope = api.send(routes::SESSION, &[], wire::encode_compressed(&session_request())).await;
     assert!(matches!(read::<Reply<Session>>(in_envelope).await, Reply::Ok(_)));
 
-    let much = vec![b' '; 64 << 20];
+    let much = vec![b' '; 2 << 20];
+    let bombs = [("gzip", gzipped(&much)), ("zstd", zstandard(&much))];
+    assert!(bombs.iter().all(|(_, bomb)| bomb.len() <= BODY_BYTES_MAX));
     for path in CALLS {
-        for (encoding, bomb) in [("gzip", gzipped(&much)), ("zstd", zstandard(&much))] {
-            assert!(bomb.len() <= BODY_BYTES_MAX, "{}", bomb.len());
+        for (encoding, bomb) in bombs.clone() {
             let fault = fault_in_json(api.send(path, &[JSON, ("content-encoding", encoding)], bomb).await).await;
             assert_eq!(fault, (StatusCode::PAYLOAD_TOO_LARGE, "too_large".to_owned()), "{path} {encoding}");
         }
