@@ -30,7 +30,7 @@ use super::slot::SyncRequest;
 use super::{Connection, FailedPass, SyncError};
 use crate::engine::{EngineError, Received};
 use crate::model::AudienceKey;
-use crate::network::{Carrier, Ingress, Network, NetworkError};
+use crate::network::{Carrier, Ingress, Network};
 use crate::store::StoreError;
 
 /// How soon a change of carrier is noticed. Looking costs no message.
@@ -193,7 +193,8 @@ impl Driver {
         let audiences: Vec<AudienceKey> = audiences.iter().cloned().collect();
         match self.exchange.network.subscribe(&audiences).await {
             Ok(Some(stream)) => Ok(stream),
-            Ok(None) | Err(NetworkError::Unavailable { .. } | NetworkError::Timeout { .. }) => Ok(pending().boxed()),
+            Ok(None) => Ok(pending().boxed()),
+            Err(error) if error.is_carrier_trouble() => Ok(pending().boxed()),
             Err(error) => Err(error.into()),
         }
     }

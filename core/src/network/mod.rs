@@ -114,6 +114,14 @@ pub enum NetworkError {
     /// The server answered that it will not serve this.
     #[error(transparent)]
     Fault(#[from] Fault),
+    /// The carrier does not let this device do it, or not say who it is; the next may.
+    #[error("{carrier:?} does not permit {what}")]
+    NotPermitted {
+        /// Which carrier.
+        carrier: Carrier,
+        /// What was not permitted.
+        what: String,
+    },
     /// The message does not fit through this carrier; the next may take it.
     #[error("message of {actual} bytes, {carrier:?} takes at most {max}")]
     TooLarge {
@@ -136,7 +144,8 @@ impl NetworkError {
     /// Whether another carrier may succeed where this one failed.
     #[must_use]
     pub const fn is_carrier_trouble(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Timeout { .. }) || self.is_too_large()
+        matches!(self, Self::Unavailable { .. } | Self::Timeout { .. } | Self::NotPermitted { .. })
+            || self.is_too_large()
     }
 
     /// Whether a message did not fit, on its way there or back: nothing is wrong with the carrier.
