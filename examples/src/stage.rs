@@ -14,10 +14,10 @@ use synchrotron_core::model::{TableName, UserId};
 use synchrotron_core::network::{Carrier, Failover, Network, StaticToken};
 use synchrotron_http::HttpNetwork;
 use synchrotron_nats::{NatsNetwork, NatsSettings};
-use synchrotron_server::api::nats::NatsApiSettings;
+use synchrotron_server::api::nats::{NatsApiSettings, NatsConf};
 use synchrotron_server::settings::Settings;
 use synchrotron_server::{RunningServer, Server, ServerSettings};
-use synchrotron_testkit::NatsServer;
+use synchrotron_testkit::{NatsOptions, NatsServer};
 use tempfile::TempDir;
 
 use crate::theatre;
@@ -26,6 +26,7 @@ use crate::theatre;
 pub type StageError = Box<dyn std::error::Error + Send + Sync>;
 
 const SECRET: &[u8] = b"a secret that only the demo's issuer and server share";
+const NATS_SECRET: &[u8] = b"a secret that only the demo's servers know";
 
 /// The services and the server, all private to this run.
 #[derive(Debug)]
@@ -62,14 +63,17 @@ impl Stage {
     /// If a service cannot be had, or the server does not start on it.
     pub async fn build() -> Result<Self, StageError> {
         let database_url = synchrotron_testkit::postgres().await?.create_database("theatre").await?;
-        let nats = NatsServer::start(synchrotron_testkit::NatsOptions::default()).await?;
+        // The URL is not known yet; what NATS is configured with follows from the secret alone.
+        let nats_settings = |url: &str| NatsApiSettings::new(url, NATS_SECRET);
+        let conf = NatsConf::new(nats_settings("127.0.0.1")?.keys()?);
+        let nats = NatsServer::start(NatsOptions::default().with_config(conf.to_string())).await?;
         let postgres = PgPool::connect(&database_url).await?;
         postgres.execute(theatre::POSTGRES_SCHEMA).await?;
         let tables = vec![TableName::new("seats")?, TableName::new("notes")?];
         let settings = ServerSettings {
             core: Settings::new(database_url, tables, SECRET),
             http_listen: ([127, 0, 0, 1], 0).into(),
-            nats: Some(NatsApiSettings::new(nats.url())?),
+            nats: Some(nats_settings(nats.url())?),
         };
         let server = Server::start(settings).await?;
         Ok(Self { postgres, nats, server, folder: tempfile::tempdir()?, devices: AtomicU32::new(0) })

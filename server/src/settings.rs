@@ -196,6 +196,24 @@ pub enum SettingsError {
     /// Supabase's variables are there, and one of them is no URL.
     #[error("SUPABASE_URL is no http or https URL")]
     SupabaseUrl,
+    /// NATS is named, but not what its configuration was written with.
+    #[error(
+        "NATS needs a secret: set nats.secret, or SYNCHROTRON_NATS_SECRET, and write its configuration with nats-config"
+    )]
+    NoNatsSecret,
+    /// The secret can be guessed from the public keys in NATS's configuration.
+    #[error(
+        "the secret of NATS has {actual} bytes, at least {min} are needed: set nats.secret, or SYNCHROTRON_NATS_SECRET"
+    )]
+    NatsSecretTooShort {
+        /// Its length.
+        actual: usize,
+        /// The least that is safe.
+        min: usize,
+    },
+    /// A certificate without its key, or the other way round.
+    #[error("nats.tls_certificate and nats.tls_key belong together")]
+    NatsCertificate,
     /// The role's name is empty or too long for Postgres.
     #[error("app_role is not a role name")]
     RoleName,

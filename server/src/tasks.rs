@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,9 @@ use crate::{capture, compaction};
 
 /// How long what has begun may take to end.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long a start waits for NATS, which may be away.
+const NATS_WITHIN: Duration = Duration::from_millis(500);
 
 /// What a whole server needs to be told.
 #[derive(Debug, Clone)]
@@ -85,6 +89,9 @@ impl Server {
     pub async fn start(settings: ServerSettings) -> Result<RunningServer, ServerError> {
         let ServerSettings { core, http_listen: address, nats } = settings;
         let capturing = core.sql_writes.enabled;
+        if let Some(nats) = &nats {
+            nats.validate().map_err(StartError::from)?;
+        }
         let service = Service::connect(&core).await?;
         let verifier = Arc::new(TokenVerifier::new(&core.jwt)?);
         let listen = |source| ServerError::Listen { address, source };
@@ -102,11 +109,16 @@ impl Server {
             ServerTask::Http
         });
         if let Some(nats) = nats {
-            let serving = nats::run(service.clone(), verifier, nats, stop.clone());
+            let answering = Arc::new(Notify::new());
+            let serving = nats::run(service.clone(), verifier, nats, Arc::clone(&answering), stop.clone());
             tasks.spawn(async move {
-                serving.await;
+                if let Err(error) = serving.await {
+                    tracing::error!(%error, "NATS is not served");
+                }
                 ServerTask::Nats
             });
+            // A device that NATS cannot ask about yet is kept waiting there, for longer than this takes where NATS is there.
+            let _away = tokio::time::timeout(NATS_WITHIN, answering.notified()).await;
         }
         if capturing {
             let capturing = capture::run(service.clone(), stop.clone());

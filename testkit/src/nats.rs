@@ -24,7 +24,7 @@ const STARTS_MAX: u32 = 4;
 pub struct NatsOptions {
     /// The largest message, in bytes.
     pub max_payload_bytes: u32,
-    /// Lines added to the configuration file: accounts, users, an auth callout.
+    /// The rest of the configuration: accounts, users, an auth callout. Where it listens and what it keeps is not heard.
     pub config: String,
 }
 
@@ -36,7 +36,7 @@ impl Default for NatsOptions {
 }
 
 impl NatsOptions {
-    /// Adds lines to the configuration file.
+    /// The same with this configuration.
     #[must_use]
     pub fn with_config(mut self, lines: impl Into<String>) -> Self {
         self.config = lines.into();
@@ -45,13 +45,14 @@ impl NatsOptions {
 }
 
 impl NatsOptions {
-    /// The configuration file.
+    /// The configuration file. Of two lines that set the same, nats-server takes the later: a whole configuration may be
+    /// given, and this server is still our own.
     fn file(&self, port: u16, listen: &str, store: &str) -> String {
         let Self { max_payload_bytes, config } = self;
         let name = name_of(port);
         format!(
-            "server_name: {name:?}\nlisten: {listen:?}\nmax_payload: {max_payload_bytes}\n\
-             jetstream {{ store_dir: {store:?} }}\n{config}\n"
+            "{config}\nserver_name: {name:?}\nlisten: {listen:?}\nmax_payload: {max_payload_bytes}\n\
+             jetstream {{ store_dir: {store:?} }}\n"
         )
     }
 }
@@ -83,12 +84,13 @@ pub async fn nats() -> Result<&'static NatsServer, ServiceError> {
 }
 
 impl NatsServer {
-    /// Starts a server of its own; with `NATS_URL` set, takes that one and the options are not heard.
+    /// Starts a server of its own. With `NATS_URL` set, takes that one, unless the options add lines to the configuration:
+    /// a server that is given has its own.
     ///
     /// # Errors
     /// [`ServiceError`] if no server can be had or it does not start.
     pub async fn start(options: NatsOptions) -> Result<Self, ServiceError> {
-        if let Some(url) = find::url_from_environment(Service::Nats) {
+        if let Some(url) = find::url_from_environment(Service::Nats).filter(|_| options.config.is_empty()) {
             return Ok(Self { url, server: Server::Given });
         }
         let program = match find::find(Service::Nats).await? {

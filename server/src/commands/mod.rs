@@ -7,6 +7,7 @@ mod check;
 mod compact;
 mod epoch;
 mod migrate;
+mod nats_config;
 mod serve;
 mod status;
 mod token;
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     Epoch(epoch::Epoch),
     /// Say how Postgres, the log, the outbox and NATS are.
     Status(status::Status),
+    /// Write the configuration of a nats-server that lets each user do what is theirs.
+    NatsConfig(nats_config::NatsConfig),
     /// Make a token for a user, for development.
     Token(token::Token),
 }
@@ -57,6 +60,7 @@ impl Command {
             Self::Compact(compact) => compact.run().await,
             Self::Epoch(epoch) => epoch.run().await,
             Self::Status(status) => status.run().await,
+            Self::NatsConfig(config) => config.run(),
             Self::Token(token) => token.run(),
         }
     }

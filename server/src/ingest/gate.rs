@@ -73,7 +73,7 @@ pub(crate) async fn audiences_of(
 }
 
 /// The audiences of several users.
-pub(super) async fn audiences_of_all<'u>(
+pub(crate) async fn audiences_of_all<'u>(
     conn: &mut PgConnection,
     users: &BTreeSet<&'u UserId>,
 ) -> Result<BTreeMap<&'u UserId, BTreeSet<AudienceKey>>, sqlx_core::Error> {

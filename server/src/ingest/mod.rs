@@ -33,7 +33,7 @@ use synchrotron_core::wire::{Fault, FaultCode, Outcome, RejectionKind, UploadBat
 pub(crate) use age::AGE;
 #[cfg(test)]
 pub(crate) use gate::GATE;
-pub(crate) use gate::audiences_of;
+pub(crate) use gate::{audiences_of, audiences_of_all};
 #[cfg(test)]
 pub(crate) use known::{ANSWERED, KNOWN};
 pub(crate) use known::{bind_client, read_epoch};

@@ -8,6 +8,7 @@ mod history;
 mod kills;
 mod memory;
 mod migrate;
+mod nats_config;
 mod process;
 mod serve;
 mod spans;

@@ -59,6 +59,18 @@ pub enum NatsApiError {
     /// The client of NATS has ended.
     #[error("the client of NATS has ended")]
     Ended,
+    /// NATS knows no accounts, or not those that it should: anyone might publish in anyone's name.
+    #[error(
+        "NATS has put the server into account {account}: its configuration must be what the command nats-config writes, \
+         with the same secret"
+    )]
+    Account {
+        /// Which.
+        account: String,
+    },
+    /// Something could not be sent.
+    #[error("publishing: {0}")]
+    Send(#[from] async_nats::PublishError),
     /// The stream did not take a slice.
     #[error("publishing a slice: {0}")]
     Publish(#[from] PublishError),

@@ -5,7 +5,9 @@
 //! device keeps an upload until its outcome, and Postgres keeps a slice until the stream has it.
 //!
 //! # Invariants
-//! - Who asks is proved by the token of each message; a subject is believed only where its user is the token's.
+//! - Who asks is proved by the connection: NATS asks us who it is (`callout`), and lets it publish only to subjects of its
+//!   own user. A NATS server that does not ask is not served.
+//! - Rights end when the token or the membership does (`membership`).
 //! - An upload is acknowledged after its outcome is decided and published, and never before.
 //! - A slice is marked as published after the stream said that it has it, and never before.
 //! - What cannot be read is answered, and costs nobody else anything.
@@ -13,8 +15,13 @@
 //!
 //! Tests: `tests/nats.rs`, over a real nats-server and a real Postgres.
 
+mod account;
+mod callout;
+mod conf;
 mod error;
 mod forward;
+mod keys;
+mod membership;
 mod publish;
 mod rpc;
 mod settings;
@@ -25,20 +32,23 @@ mod uploads;
 use std::sync::Arc;
 use std::time::Duration;
 
-use synchrotron_core::wire::{Fault, FaultCode};
-use synchrotron_nats::link::{Link, LinkOptions};
+use synchrotron_nats::link::{Link, LinkOptions, Login};
 use synchrotron_nats::subjects::{Subjects, UserToken};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use conf::NatsConf;
 pub use error::NatsApiError;
+pub use keys::NatsKeys;
 pub use settings::NatsApiSettings;
 pub use status::{NatsStatus, StreamStatus};
 
+use self::membership::Connections;
 use crate::auth::{Principal, TokenVerifier};
-use crate::metrics::{AuthRefusal, METRICS};
+use crate::metrics::METRICS;
 use crate::service::Service;
+use crate::settings::SettingsError;
 
 /// What all loops share.
 #[derive(Debug)]
@@ -46,8 +56,17 @@ struct Api {
     service: Service,
     verifier: Arc<TokenVerifier>,
     settings: NatsApiSettings,
+    keys: NatsKeys,
     subjects: Subjects,
+    /// Where the streams are, and all that devices reach.
     link: Link,
+    /// Where NATS asks who connects.
+    logins: Link,
+    /// Where NATS tells who connected, and is told to end connections.
+    system: Link,
+    connections: Connections,
+    /// Told when devices can be let in.
+    answering: Arc<Notify>,
     uploads_room: Arc<Semaphore>,
     requests_room: Arc<Semaphore>,
     shutdown: CancellationToken,
@@ -61,38 +80,54 @@ const RAN_WELL: Duration = Duration::from_secs(10);
 /// How long work that has begun may take to end at shutdown.
 const WORK_ENDS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Serves over NATS until `shutdown`, whatever happens to NATS; then finishes what has begun.
+/// Serves over NATS until `shutdown`, whatever happens to NATS; then finishes what has begun. Says on `answering` when devices
+/// can be let in.
+///
+/// # Errors
+/// [`SettingsError`] if there is no secret to make keys of.
 pub async fn run(
     service: Service,
     verifier: Arc<TokenVerifier>,
     settings: NatsApiSettings,
+    answering: Arc<Notify>,
     shutdown: CancellationToken,
-) {
-    let link = connect(&settings).await;
+) -> Result<(), SettingsError> {
+    let keys = settings.keys()?;
     let api = Arc::new(Api {
         service,
         verifier,
         subjects: Subjects::new(settings.prefix.clone()),
-        link,
+        link: connect(&settings, settings.login.clone().unwrap_or_else(|| keys.server_login())).await,
+        logins: connect(&settings, settings.callout_login.clone().unwrap_or_else(|| keys.callout_login())).await,
+        system: connect(&settings, settings.system_login.clone().unwrap_or_else(|| keys.system_login())).await,
+        connections: Connections::default(),
+        answering,
+        keys,
         uploads_room: Arc::new(Semaphore::new(settings.uploads_max)),
         requests_room: Arc::new(Semaphore::new(settings.requests_max)),
         settings,
         shutdown,
     });
     tokio::join!(
-        supervise(&api, "rpc", rpc::serve),
-        supervise(&api, "uploads", uploads::serve),
-        supervise(&api, "publish", publish::serve),
+        supervise(&api, "callout", &api.logins, callout::serve),
+        supervise(&api, "membership", &api.system, membership::serve),
+        supervise(&api, "rpc", &api.link, rpc::serve),
+        supervise(&api, "uploads", &api.link, uploads::serve),
+        supervise(&api, "publish", &api.link, publish::serve),
         watch_link(&api),
     );
     api.finish().await;
+    Ok(())
 }
 
 /// Begins to connect as the server.
-async fn connect(settings: &NatsApiSettings) -> Link {
+async fn connect(settings: &NatsApiSettings, login: Login) -> Link {
     Link::connect(LinkOptions {
         servers: settings.servers.clone(),
+        login,
+        tls: settings.tls(),
         name: "synchrotron-server",
+        inbox_prefix: "_INBOX".to_owned(),
         connect_within: Duration::from_secs(5),
         reconnect_pause_max: PAUSE_MAX,
         ping_every: Duration::from_secs(5),
@@ -124,12 +159,13 @@ async fn watch_link(api: &Api) {
 async fn supervise(
     api: &Arc<Api>,
     name: &'static str,
+    link: &Link,
     serve: impl AsyncFn(&Arc<Api>, u64) -> Result<(), NatsApiError>,
 ) {
     let mut pause = PAUSE_MIN;
     let begin_anew = async {
         loop {
-            let connects = api.link.up().await;
+            let connects = link.up().await;
             let began = Instant::now();
             match serve(api, connects).await {
                 Ok(()) => return,
@@ -149,21 +185,9 @@ async fn supervise(
 }
 
 impl Api {
-    /// Who sends, if its token proves the user of the subject.
-    async fn admit(&self, headers: Option<&async_nats::HeaderMap>, user: &UserToken) -> Result<Principal, Fault> {
-        let refused = |refusal, fact| {
-            METRICS.auth_refused(refusal);
-            Fault::new(FaultCode::Unauthenticated, fact)
-        };
-        let token = synchrotron_nats::bearer::bearer_of(headers).ok_or_else(|| {
-            refused(AuthRefusal::NoToken, "the message has no Authorization header with a bearer token")
-        })?;
-        let principal = self.verifier.verify(token).await?;
-        if UserToken::of(&principal.user_id) == *user {
-            Ok(principal)
-        } else {
-            Err(refused(AuthRefusal::ForeignSubject, "the subject's user is not the token's"))
-        }
+    /// Who sends: the subject's user, whose connection alone may publish to it.
+    fn sender(user: &UserToken) -> Principal {
+        Principal { user_id: user.user_id(), expires_at: None }
     }
 
     /// Waits until all work that has begun has ended, and what it sent is on its way.

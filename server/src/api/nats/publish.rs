@@ -18,7 +18,7 @@ use synchrotron_nats::subjects::AudienceToken;
 use tokio::time::MissedTickBehavior;
 use tracing::Instrument;
 
-use super::{Api, NatsApiError, streams};
+use super::{Api, NatsApiError, account, streams};
 use crate::service::OutboxId;
 
 /// How many slices are read and sent at once.
@@ -28,6 +28,7 @@ const HEADER_BYTES_MAX: usize = 2 << 10;
 
 /// Publishes until the connection is lost.
 pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiError> {
+    account::require_ours(&api.link, &api.settings.clients_account).await?;
     let jetstream = streams::jetstream(&api.link)?;
     streams::ensure_log(api, &jetstream).await?;
     tracing::info!("publishes over NATS");

@@ -7,7 +7,7 @@ use async_nats::jetstream::{Context, ErrorCode};
 use serde::Serialize;
 use synchrotron_nats::subjects::Subjects;
 
-use super::{NatsApiError, NatsApiSettings, connect, streams};
+use super::{NatsApiError, NatsApiSettings, account, connect, streams};
 
 /// How long NATS may take to be reached.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -46,7 +46,14 @@ impl NatsStatus {
     /// Connects, asks and leaves.
     pub async fn read(settings: &NatsApiSettings) -> Self {
         let mut status = Self { nats_server_version: None, streams: Vec::new(), error: None };
-        let link = connect(settings).await;
+        let login = match settings.keys() {
+            Ok(keys) => settings.login.clone().unwrap_or_else(|| keys.server_login()),
+            Err(error) => {
+                status.error = Some(error.to_string());
+                return status;
+            }
+        };
+        let link = connect(settings, login).await;
         if tokio::time::timeout(CONNECT_WITHIN, link.up()).await.is_err() {
             status.error = Some(format!("{:?} cannot be reached, or refuses", settings.servers));
             return status;
@@ -54,6 +61,7 @@ impl NatsStatus {
         status.nats_server_version = Some(link.client().server_info().version);
         let subjects = Subjects::new(settings.prefix.clone());
         let streams = async {
+            account::require_ours(&link, &settings.clients_account).await?;
             let jetstream = streams::jetstream(&link)?;
             let up = read_stream(&jetstream, streams::up_stream(&subjects), Some(streams::CONSUMER)).await?;
             let log = read_stream(&jetstream, streams::log_stream(&subjects), None).await?;

@@ -16,12 +16,12 @@ use synchrotron_core::wire::{self, Fault, FaultCode, Outcome, OutcomeMessage, Up
 use synchrotron_nats::subjects::UpSubject;
 use tokio::time::Instant;
 
-use super::{Api, NatsApiError, streams};
+use super::{Api, NatsApiError, account, streams};
 use crate::api::fault::unreadable;
 
 /// How long one question for uploads stays open.
 const ASK_FOR: Duration = Duration::from_secs(5);
-/// How often what is done is taken out of the stream: it holds tokens.
+/// How often what is done is taken out of the stream.
 const PURGE_EVERY: Duration = Duration::from_secs(30);
 /// What a device is told to wait when its upload took too long.
 const RETRY_AFTER_MS: u64 = 1_000;
@@ -30,6 +30,7 @@ const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// Works on uploads until the connection is lost.
 pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiError> {
+    account::require_ours(&api.link, &api.settings.clients_account).await?;
     let jetstream = streams::jetstream(&api.link)?;
     let consumer = streams::ensure_uploads(api, &jetstream).await?;
     tracing::info!("takes uploads over NATS");
@@ -88,9 +89,7 @@ async fn work_on(api: &Api, message: Message) {
 async fn decide(api: &Api, subject: &UpSubject, message: &Message) -> OutcomeMessage {
     let body = wire::decode::<UploadBatch>(&message.payload, api.settings.upload_bytes_max);
     let batch_id = body.as_ref().ok().map(|batch| batch.batch_id);
-    let outcome = match admitted(api, subject, message, body).await {
-        Err(Fault { code: FaultCode::Unauthenticated, message: reason }) => Outcome::Unauthenticated { reason },
-        Err(Fault { code: FaultCode::Unavailable, .. }) => Outcome::Retry { after_ms: RETRY_AFTER_MS },
+    let outcome = match admitted(api, subject, message, body) {
         Err(fault) => {
             tracing::debug!(client_id = %subject.client_id, error = %fault, "an upload is refused");
             Outcome::Refused(fault)
@@ -104,14 +103,13 @@ async fn decide(api: &Api, subject: &UpSubject, message: &Message) -> OutcomeMes
     OutcomeMessage { batch_id, outcome }
 }
 
-/// Who uploads what, if the token proves who, and the bytes say what.
-async fn admitted(
+/// Who uploads what, if the bytes say what.
+fn admitted(
     api: &Api,
     subject: &UpSubject,
     message: &Message,
     body: Result<UploadBatch, WireError>,
 ) -> Result<(crate::auth::Principal, UploadBatch), Fault> {
-    let principal = api.admit(message.headers.as_ref(), &subject.user).await?;
     let batch = body.map_err(|error| unreadable(&error))?;
     if batch.client_id != subject.client_id {
         return Err(Fault::new(FaultCode::ForeignClient, "the batch's client_id is not the subject's"));
@@ -121,7 +119,7 @@ async fn admitted(
         tracing::error!(batch_id = %batch.batch_id, deliveries, "an upload is given up");
         return Err(poison(batch.batch_id, deliveries - 1));
     }
-    Ok((principal, batch))
+    Ok((Api::sender(&subject.user), batch))
 }
 
 fn poison(batch_id: BatchId, begun: i64) -> Fault {

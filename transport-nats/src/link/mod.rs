@@ -6,26 +6,45 @@
 //! # Invariants
 //! - [`Link::connect`] returns also when NATS is away.
 //! - A loss is noticed at once when the socket closes, and after three silent ping intervals when it does not.
-//! - Pauses between attempts have full jitter, so that devices do not come back all at the same moment.
+//! - Pauses between attempts have full jitter, so that devices do not come back all at the same moment; they grow longer
+//!   for one that is refused than for one that finds nobody.
+
+mod info;
+mod login;
+mod tokens;
+mod told;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, Event};
-use tokio::sync::watch;
+use async_nats::{Client, Event};
+use synchrotron_core::network::NetworkError;
+use tokio::sync::{broadcast, watch};
 use tokio::task::AbortHandle;
 
-use crate::settings::Servers;
+pub use info::ConnectionInfo;
+pub use login::Login;
+pub use told::{Denial, DeniedAction, LinkState};
+
+use self::tokens::Tokens;
+use self::told::Told;
+use crate::settings::{Servers, Tls};
 
 /// How to hold a [`Link`].
 #[derive(Debug, Clone)]
 pub struct LinkOptions {
     /// Where NATS is.
     pub servers: Servers,
+    /// How the connection proves who it is.
+    pub login: Login,
+    /// How it is encrypted, where the URL or the server asks for that.
+    pub tls: Tls,
     /// What the NATS server shows to its operator.
     pub name: &'static str,
+    /// What the subjects of answers begin with.
+    pub inbox_prefix: String,
     /// How long one attempt to connect may take.
     pub connect_within: Duration,
     /// The longest pause between two attempts.
@@ -36,17 +55,6 @@ pub struct LinkOptions {
     pub capacity: usize,
 }
 
-/// What is known of the connection.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LinkState {
-    /// Whether it is up.
-    pub connected: bool,
-    /// How often it came up.
-    pub connects: u64,
-    /// How often a message was dropped because nobody read it.
-    pub overflows: u64,
-}
-
 /// A connection that comes back for ever. Clones share it; it closes when the last one is dropped.
 #[derive(Clone)]
 pub struct Link {
@@ -55,8 +63,8 @@ pub struct Link {
 
 struct Held {
     client: Client,
-    state: watch::Receiver<LinkState>,
-    connected: watch::Receiver<bool>,
+    told: Arc<Told>,
+    tokens: Option<Arc<Tokens>>,
     watchdog: AbortHandle,
 }
 
@@ -68,25 +76,38 @@ impl Drop for Held {
 
 /// The first pause is at most twice this.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
+/// The longest pause of one that is refused: its token is asked for each time, and a server judges it.
+const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(15);
+/// How long those who call wait while the connection is made anew.
+const RENEWED_WITHIN: Duration = Duration::from_secs(2);
 /// How often the link's own account is compared with the client's: its events are lost when too many come at once.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 impl Link {
     /// Begins to connect, and returns.
     pub async fn connect(options: LinkOptions) -> Self {
-        let (state, state_seen) = watch::channel(LinkState::default());
-        let (connected, connected_seen) = watch::channel(false);
-        let told = Arc::new(Told { state, connected });
+        let told = Arc::new(Told::new());
+        let tokens = match &options.login {
+            Login::Token(source) => Some(Arc::new(Tokens::new(Arc::clone(source), Arc::clone(&told)))),
+            _ => None,
+        };
+        let (on_event, on_pause) = (Arc::clone(&told), Arc::clone(&told));
         let pause_max = options.reconnect_pause_max;
-        let on_event = Arc::clone(&told);
-        let client = ConnectOptions::new()
+        let connecting = options.login.options(&options.servers, tokens.as_ref());
+        let client = options
+            .tls
+            .add_to(connecting)
             .name(options.name)
+            .custom_inbox_prefix(options.inbox_prefix)
             .retry_on_initial_connect()
             .max_reconnects(None)
             .connection_timeout(options.connect_within)
             .ping_interval(options.ping_every)
             .subscription_capacity(options.capacity)
-            .reconnect_delay_callback(move |attempts| pause_before(attempts, pause_max))
+            .reconnect_delay_callback(move |attempts| {
+                let refused = on_pause.refusal().is_some();
+                pause_before(attempts, if refused { pause_max.max(REFUSED_PAUSE_MAX) } else { pause_max })
+            })
             .event_callback(move |event| {
                 on_event.take(&event);
                 std::future::ready(())
@@ -94,8 +115,8 @@ impl Link {
             .connect(options.servers.addresses())
             .await
             .expect("BUG: with retries, only addresses can be wrong, and these are parsed");
-        let watchdog = tokio::spawn(watch_over(client.clone(), told)).abort_handle();
-        Self { held: Arc::new(Held { client, state: state_seen, connected: connected_seen, watchdog }) }
+        let watchdog = tokio::spawn(watch_over(client.clone(), Arc::clone(&told))).abort_handle();
+        Self { held: Arc::new(Held { client, told, tokens, watchdog }) }
     }
 
     /// The client of this connection.
@@ -107,19 +128,49 @@ impl Link {
     /// What is known now.
     #[must_use]
     pub fn state(&self) -> LinkState {
-        *self.held.state.borrow()
+        *self.held.told.state.borrow()
     }
 
     /// What is known, and what becomes known.
     #[must_use]
     pub fn states(&self) -> watch::Receiver<LinkState> {
-        self.held.state.clone()
+        self.held.told.state.subscribe()
     }
 
     /// Whether it is up, and when that changes.
     #[must_use]
     pub fn connected(&self) -> watch::Receiver<bool> {
-        self.held.connected.clone()
+        self.held.told.connected.subscribe()
+    }
+
+    /// Why it is not up, if it is not that NATS is away.
+    #[must_use]
+    pub fn refusal(&self) -> Option<NetworkError> {
+        self.held.told.refusal()
+    }
+
+    /// What NATS will not let it do, from now on.
+    #[must_use]
+    pub fn denials(&self) -> broadcast::Receiver<Denial> {
+        self.held.told.denials.subscribe()
+    }
+
+    /// When the token that it connected with expires, if it has one that says so.
+    #[must_use]
+    pub fn expires(&self) -> Option<SystemTime> {
+        self.held.tokens.as_ref()?.expires()
+    }
+
+    /// Connects anew instead of as number `connects`, with a new token and the rights of now; returns when it is up. Does
+    /// nothing if it has done so since.
+    pub async fn renew(&self, connects: u64) {
+        if self.state().connects != connects || self.client().force_reconnect().await.is_err() {
+            return;
+        }
+        let mut states = self.states();
+        let renewed = states.wait_for(|state| state.connected && state.connects != connects);
+        // Where NATS went away or refuses, whoever calls next is told so.
+        let _renewed = tokio::time::timeout(RENEWED_WITHIN, renewed).await;
     }
 
     /// Returns when the connection that came up as number `connects` is no more.
@@ -143,37 +194,6 @@ impl Link {
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link").field("state", &self.state()).finish_non_exhaustive()
-    }
-}
-
-/// The link's account of the connection.
-#[derive(Debug)]
-struct Told {
-    state: watch::Sender<LinkState>,
-    connected: watch::Sender<bool>,
-}
-
-impl Told {
-    fn take(&self, event: &Event) {
-        match event {
-            Event::Connected => {
-                self.state.send_modify(|state| {
-                    state.connected = true;
-                    state.connects += 1;
-                });
-                self.connected.send_replace(true);
-            }
-            Event::Disconnected | Event::Closed => self.is_down(),
-            Event::SlowConsumer(_) => self.state.send_modify(|state| state.overflows += 1),
-            Event::ServerError(error) => tracing::warn!(%error, "NATS refused something"),
-            Event::ClientError(error) => tracing::debug!(%error, "NATS client"),
-            Event::LameDuckMode | Event::Draining => {}
-        }
-    }
-
-    fn is_down(&self) {
-        self.state.send_modify(|state| state.connected = false);
-        self.connected.send_replace(false);
     }
 }
 
@@ -217,7 +237,10 @@ mod tests {
     async fn connecting_returns_also_when_nats_is_away() {
         let options = LinkOptions {
             servers: "nats://127.0.0.1:1".parse().expect("an address"),
+            login: Login::Url,
+            tls: Tls::default(),
             name: "test",
+            inbox_prefix: "_INBOX".to_owned(),
             connect_within: Duration::from_secs(1),
             reconnect_pause_max: Duration::from_millis(100),
             ping_every: Duration::from_secs(1),
