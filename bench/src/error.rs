@@ -43,6 +43,50 @@ pub(crate) enum BenchError {
         /// How much came.
         actual: usize,
     },
+    /// A client did not open.
+    #[error(transparent)]
+    Open(#[from] synchrotron_core::client::OpenError),
+    /// A client did not do what it was asked.
+    #[error(transparent)]
+    Client(#[from] synchrotron_core::client::ClientError),
+    /// A network did not carry.
+    #[error(transparent)]
+    Network(#[from] synchrotron_core::network::NetworkError),
+    /// A client over HTTP cannot be made.
+    #[error(transparent)]
+    Http(#[from] synchrotron_http::SetupError),
+    /// The server did not start.
+    #[error(transparent)]
+    Server(#[from] synchrotron_server::ServerError),
+    /// NATS did not do what it was asked.
+    #[error("NATS: {detail}")]
+    Nats {
+        /// What it said.
+        detail: String,
+    },
+    /// A token could not be made.
+    #[error("token: {detail}")]
+    Token {
+        /// Why.
+        detail: String,
+    },
+    /// Something did not come in any bearable time.
+    #[error("waited in vain for {what}")]
+    Late {
+        /// For what.
+        what: &'static str,
+    },
+    /// A process of this program said something else than what it should.
+    #[error("{process} said: {answer}")]
+    Said {
+        /// Which.
+        process: &'static str,
+        /// What it said.
+        answer: String,
+    },
+    /// A task ended before its end.
+    #[error(transparent)]
+    Task(#[from] tokio::task::JoinError),
     /// A file, a folder or a process failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -62,4 +106,16 @@ pub(crate) enum BenchError {
         /// What it said instead.
         answer: String,
     },
+}
+
+impl BenchError {
+    /// For `map_err`.
+    pub(crate) fn nats(error: impl std::fmt::Display) -> Self {
+        Self::Nats { detail: error.to_string() }
+    }
+
+    /// For `map_err`.
+    pub(crate) fn token(error: impl std::fmt::Display) -> Self {
+        Self::Token { detail: error.to_string() }
+    }
 }

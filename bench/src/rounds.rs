@@ -64,7 +64,7 @@ pub(crate) fn medians(rounds: Rounds, turns: u32, runners: &mut [Runner<'_>]) ->
     Ok(times.into_iter().map(median).collect())
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
+pub(crate) fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times[times.len() / 2]
 }

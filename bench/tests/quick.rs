@@ -60,6 +60,18 @@ fn a_quick_run_of_the_server_gives_every_figure_with_its_floor() {
 }
 
 #[test]
+fn a_quick_run_end_to_end_gives_every_figure_with_its_floor() {
+    let of_processes: &[&str] = if cfg!(target_os = "linux") {
+        &["idle_nats", "idle_server", "backlog", "backlog_longest_gap", "backlog_memory"]
+    } else {
+        &[]
+    };
+    let (entries, table) = quick("e2e");
+    assert_has(&["e2e_latency", "e2e_fan_out", "wire_bytes", "storm", "storm_peak", "storm_calls"], &entries, &table);
+    assert_has(of_processes, &entries, &table);
+}
+
+#[test]
 fn too_few_rounds_are_refused() {
     let ran = Command::new(env!("CARGO_BIN_EXE_synchrotron-bench"))
         .args(["client", "--quick", "--rounds", "4"])

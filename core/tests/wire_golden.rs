@@ -1,7 +1,7 @@
 //! Frozen bytes of every message: what version 1 of the wire looks like, whatever becomes of the code.
 //!
-//! Each file in `tests/wire/v1` holds one message as hex. It must decode to the message here and encode to the same bytes
-//! again. A test that fails here means that released peers no longer understand this build: give the new form a new
+//! Each file in `tests/wire/v1` holds one message: MessagePack as hex, and JSON as it is. It must decode to the message here
+//! and encode to the same bytes again. A test that fails here means that released peers no longer understand this build: give the new form a new
 //! version instead of changing a file. A new message gets its file by running this test with `WIRE_GOLDEN=write`, which
 //! never overwrites.
 
@@ -14,12 +14,13 @@ use serde::de::DeserializeOwned;
 use synchrotron_core::model::{
     ActionArgs, ActionId, ActionRecord, ActionTag, AudienceKey, BatchId, ClientId, Columns, Cursor, Cursors, Effect,
     Epoch, Hlc, Patch, RecordBody, ReplayKey, RowId, RowKey, RowsDigest, ServerIngestId, SliceTag, SnapshotId,
-    TableName, TraceParent, UserId, Value,
+    TableName, TraceParent, UserId, Value, WakeupId,
 };
 use synchrotron_core::wire::{
-    AudienceDigest, AudienceHead, DigestReply, DigestRequest, Fault, FaultCode, FetchPage, FetchRequest, LogRecord,
-    Outcome, OutcomeMessage, RejectionKind, Reply, Session, SessionRequest, Slice, SnapshotAudience, SnapshotChunk,
-    SnapshotHeader, SnapshotPosition, SnapshotRequest, SnapshotRow, UploadBatch, UploadRecord, decode, encode,
+    AudienceDigest, AudienceHead, DigestReply, DigestRequest, EndReason, Fault, FaultCode, FetchPage, FetchRequest,
+    LogRecord, Outcome, OutcomeMessage, RejectionKind, Reply, Session, SessionRequest, Slice, SnapshotAudience,
+    SnapshotChunk, SnapshotHeader, SnapshotPosition, SnapshotRequest, SnapshotRow, StreamEnd, UploadBatch,
+    UploadRecord, Wakeup, decode, decode_json, encode, encode_json,
 };
 use uuid::Uuid;
 
@@ -35,6 +36,19 @@ fn assert_frozen<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str
     let decoded: T = decode(&from_hex(&frozen), BYTES_MAX).unwrap_or_else(|error| panic!("{name}: {error}"));
     assert_eq!(&decoded, message, "{name} decodes to another message");
     assert_eq!(to_hex(&encode(message)), frozen, "{name} encodes to other bytes");
+    assert_frozen_json(name, message);
+}
+
+/// The same as people and browsers have it.
+fn assert_frozen_json<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, message: &T) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/wire/v1").join(format!("{name}.json"));
+    if !path.exists() && std::env::var("WIRE_GOLDEN").is_ok_and(|mode| mode == "write") {
+        std::fs::write(&path, encode_json(message)).expect("the folder of frozen messages can be written");
+    }
+    let frozen = std::fs::read(&path).unwrap_or_else(|error| panic!("{name} is not frozen as JSON: {error}"));
+    let decoded: T = decode_json(&frozen, BYTES_MAX).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert_eq!(&decoded, message, "{name}.json decodes to another message");
+    assert_eq!(encode_json(message), frozen, "{name}.json is encoded otherwise");
 }
 
 fn to_hex(bytes: &[u8]) -> String {
@@ -333,4 +347,12 @@ fn names_of_reasons() {
         FaultCode::Unavailable,
     ];
     assert_frozen("fault_codes", &codes.to_vec());
+}
+
+#[test]
+fn wakeups() {
+    let heads = Cursors::from([(audience("project:1"), Cursor::new(7))]);
+    let seen = WakeupId::of(Epoch::from_uuid(uuid(9)), &heads);
+    assert_frozen("wakeup", &Wakeup { epoch: Epoch::from_uuid(uuid(9)), heads, seen });
+    assert_frozen("stream_end", &[EndReason::TokenExpired, EndReason::ShuttingDown].map(|reason| StreamEnd { reason }));
 }

@@ -1,5 +1,6 @@
 //! The stage: a private Postgres and nats-server, the Synchrotron server, and devices on it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,10 +15,10 @@ use synchrotron_core::model::{TableName, UserId};
 use synchrotron_core::network::{Carrier, Failover, Network, StaticToken};
 use synchrotron_http::HttpNetwork;
 use synchrotron_nats::{NatsNetwork, NatsSettings};
-use synchrotron_server::api::nats::NatsApiSettings;
+use synchrotron_server::api::nats::{NatsApiSettings, NatsConf};
 use synchrotron_server::settings::Settings;
 use synchrotron_server::{RunningServer, Server, ServerSettings};
-use synchrotron_testkit::NatsServer;
+use synchrotron_testkit::{NatsOptions, NatsServer};
 use tempfile::TempDir;
 
 use crate::theatre;
@@ -26,6 +27,7 @@ use crate::theatre;
 pub type StageError = Box<dyn std::error::Error + Send + Sync>;
 
 const SECRET: &[u8] = b"a secret that only the demo's issuer and server share";
+const NATS_SECRET: &[u8] = b"a secret that only the demo's servers know";
 
 /// The services and the server, all private to this run.
 #[derive(Debug)]
@@ -62,14 +64,17 @@ impl Stage {
     /// If a service cannot be had, or the server does not start on it.
     pub async fn build() -> Result<Self, StageError> {
         let database_url = synchrotron_testkit::postgres().await?.create_database("theatre").await?;
-        let nats = NatsServer::start(synchrotron_testkit::NatsOptions::default()).await?;
+        // The URL is not known yet; what NATS is configured with follows from the secret alone.
+        let nats_settings = |url: &str| NatsApiSettings::new(url, NATS_SECRET);
+        let conf = NatsConf::new(nats_settings("127.0.0.1")?.keys()?);
+        let nats = NatsServer::start(NatsOptions::default().with_config(conf.to_string())).await?;
         let postgres = PgPool::connect(&database_url).await?;
         postgres.execute(theatre::POSTGRES_SCHEMA).await?;
         let tables = vec![TableName::new("seats")?, TableName::new("notes")?];
         let settings = ServerSettings {
             core: Settings::new(database_url, tables, SECRET),
             http_listen: ([127, 0, 0, 1], 0).into(),
-            nats: Some(NatsApiSettings::new(nats.url())?),
+            nats: Some(nats_settings(nats.url())?),
         };
         let server = Server::start(settings).await?;
         Ok(Self { postgres, nats, server, folder: tempfile::tempdir()?, devices: AtomicU32::new(0) })
@@ -88,6 +93,20 @@ impl Stage {
     /// # Errors
     /// If the database or the network cannot be set up.
     pub async fn device_over(&self, user: &str, carriers: &[Carrier]) -> Result<Device, StageError> {
+        self.device_through(user, carriers, self.nats.url(), &self.http_url()).await
+    }
+
+    /// The same, with NATS and HTTP at these addresses.
+    ///
+    /// # Errors
+    /// If the database or the network cannot be set up.
+    pub async fn device_through(
+        &self,
+        user: &str,
+        carriers: &[Carrier],
+        nats_url: &str,
+        http_url: &str,
+    ) -> Result<Device, StageError> {
         let number = self.devices.fetch_add(1, Ordering::Relaxed);
         let database = self.folder.path().join(format!("{user}-{number}.db"));
         let client = theatre::app(&database, user).open().await?;
@@ -97,13 +116,25 @@ impl Stage {
             let token = Arc::clone(&token);
             networks.push(match carrier {
                 Carrier::Nats => {
-                    let nats = NatsSettings::new(self.nats.url())?;
+                    let nats = NatsSettings::new(nats_url)?;
                     Arc::new(NatsNetwork::connect(nats, UserId::new(user)?, client.client_id(), token).await)
                 }
-                _ => Arc::new(HttpNetwork::new(&format!("http://{}", self.server.http_addr()), token)?),
+                _ => Arc::new(HttpNetwork::new(http_url, token)?),
             });
         }
         Ok(Device { client, database, network: Arc::new(Failover::new(networks)) })
+    }
+
+    /// Where HTTP is.
+    #[must_use]
+    pub fn http_url(&self) -> String {
+        format!("http://{}", self.server.http_addr())
+    }
+
+    /// The address of HTTP, for a proxy.
+    #[must_use]
+    pub const fn http_addr(&self) -> SocketAddr {
+        self.server.http_addr()
     }
 
     /// Stops the server; the services end with the program.

@@ -6,6 +6,10 @@
 
 #[cfg(feature = "carriers")]
 mod carriers;
+#[cfg(feature = "carriers")]
+mod http;
+#[cfg(feature = "carriers")]
+mod routed;
 mod stored;
 mod wire;
 
@@ -45,7 +49,27 @@ targets! {
     #[cfg(feature = "carriers")]
     subject => carriers::subject,
     #[cfg(feature = "carriers")]
+    subjects_of_ids => routed::named,
+    #[cfg(feature = "carriers")]
+    routed_message => routed::routed,
+    #[cfg(feature = "carriers")]
     token => carriers::token,
+    #[cfg(feature = "carriers")]
+    http_session => http::request::<synchrotron_core::wire::SessionRequest>,
+    #[cfg(feature = "carriers")]
+    http_fetch => http::request::<synchrotron_core::wire::FetchRequest>,
+    #[cfg(feature = "carriers")]
+    http_upload => http::request::<synchrotron_core::wire::UploadBatch>,
+    #[cfg(feature = "carriers")]
+    http_snapshot => http::request::<synchrotron_core::wire::SnapshotRequest>,
+    #[cfg(feature = "carriers")]
+    http_digest => http::request::<synchrotron_core::wire::DigestRequest>,
+    #[cfg(feature = "carriers")]
+    http_poll => http::poll,
+    #[cfg(feature = "carriers")]
+    http_events => http::events,
+    #[cfg(feature = "carriers")]
+    http_accept => http::accept,
 }
 
 /// The target of this name.

@@ -20,6 +20,9 @@ pub(crate) struct SettingsFlags {
     /// NATS, several servers separated by commas; without it, clients poll over HTTP.
     #[arg(long, env = "NATS_URL", hide_env_values = true, value_name = "URL")]
     nats_url: Option<String>,
+    /// What the keys are made of that NATS and the server share; at least 32 bytes.
+    #[arg(long, env = "SYNCHROTRON_NATS_SECRET", hide_env_values = true, value_name = "SECRET")]
+    nats_secret: Option<String>,
     /// What every NATS subject begins with.
     #[arg(long, env = "SYNCHROTRON_NATS_PREFIX")]
     nats_prefix: Option<String>,
@@ -80,6 +83,7 @@ impl SettingsFlags {
         let flags = [
             ("database_url", "--database-url", self.database_url),
             ("nats.url", "--nats-url", self.nats_url),
+            ("nats.secret", "--nats-secret", self.nats_secret),
             ("nats.prefix", "--nats-prefix", self.nats_prefix),
             ("nats.replicas", "--nats-replicas", self.nats_replicas),
             ("listen", "--listen", self.listen),

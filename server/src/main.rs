@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Synchrotron's server: offline-first sync for Postgres, live over NATS and by polling over HTTP.
+/// Synchrotron's server: offline-first sync for Postgres, live over NATS, and over HTTP.
 #[derive(Parser)]
 #[command(version, subcommand_required = true, arg_required_else_help = true)]
 struct CommandLine {

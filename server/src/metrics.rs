@@ -63,10 +63,12 @@ const POOL_CONNECTIONS: Metric = metric(
 );
 const NATS_CONNECTED: Metric =
     metric("synchrotron_nats_connected", Unit::Count, "1 while NATS is connected; 0 also where none is used.");
+const PARTITIONS_HELD: Metric =
+    metric("synchrotron_nats_partitions_held", Unit::Count, "Partitions of uploads that this process reads.");
 const AUTH_REFUSALS: Metric = metric(
     "synchrotron_auth_refusals_total",
     Unit::Count,
-    "Requests whose sender was not believed, by what was wrong.",
+    "Requests and connections whose sender was not believed, by what was wrong.",
 );
 
 /// Upper bounds of the classes of [`UPLOAD_SECONDS`].
@@ -77,14 +79,12 @@ pub(crate) const OUTBOX_COUNTED_MAX: i64 = 10_000;
 /// Why a request's sender was not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AuthRefusal {
-    /// It sent no bearer token.
+    /// It sent no token.
     NoToken,
     /// Its token was good once.
     Expired,
     /// Its token proves nothing.
     BadToken,
-    /// Its NATS subject names another user than its token.
-    ForeignSubject,
 }
 
 /// This process's metrics.
@@ -106,7 +106,8 @@ pub(crate) struct Metrics {
     pub(crate) pool_in_use: Gauge,
     pub(crate) pool_idle: Gauge,
     pub(crate) nats_connected: Gauge,
-    auth_refusals: [Counter; 4],
+    pub(crate) partitions_held: Gauge,
+    auth_refusals: [Counter; 3],
 }
 
 impl Metrics {
@@ -130,6 +131,7 @@ impl Metrics {
             pool_in_use,
             pool_idle,
             nats_connected: recorder.gauge(&NATS_CONNECTED),
+            partitions_held: recorder.gauge(&PARTITIONS_HELD),
             auth_refusals: recorder.counters(&AUTH_REFUSALS, "reason", REASONS),
         }
     }
@@ -192,7 +194,7 @@ pub(crate) const fn outcome_word(outcome: &Outcome) -> &'static str {
 }
 
 /// The values of the label `reason`, in the order of [`AuthRefusal`].
-const REASONS: [&str; 4] = ["no_token", "expired", "bad_token", "foreign_subject"];
+const REASONS: [&str; 3] = ["no_token", "expired", "bad_token"];
 
 /// Makes handles.
 struct Exporting(PrometheusRecorder);
@@ -282,11 +284,11 @@ mod tests {
             );
         }
         let metrics = Metrics::new();
-        metrics.auth_refused(AuthRefusal::ForeignSubject);
+        metrics.auth_refused(AuthRefusal::BadToken);
         metrics.uploaded(&Outcome::Retry { after_ms: 1 }, Duration::from_millis(3));
         let text = metrics.render();
         for line in [
-            "synchrotron_auth_refusals_total{reason=\"foreign_subject\"} 1",
+            "synchrotron_auth_refusals_total{reason=\"bad_token\"} 1",
             "synchrotron_auth_refusals_total{reason=\"no_token\"} 0",
             "synchrotron_uploads_total{outcome=\"retry\"} 1",
             "synchrotron_upload_seconds_bucket{le=\"0.0025\"} 0",

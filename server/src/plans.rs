@@ -8,7 +8,7 @@ use synchrotron_core::model::TableName;
 
 use crate::service::Service;
 use crate::settings::Settings;
-use crate::{capture, compaction, fetch, ingest, materialize, observe, outbox, pg, snapshot, status};
+use crate::{capture, compaction, fetch, ingest, materialize, observe, pg, slices, snapshot, status, wakeups};
 
 /// 20,000 records in 50 audiences, each row with ten effects.
 const FILL: &str = "
@@ -86,11 +86,17 @@ fn statements() -> Vec<(&'static str, String, bool)> {
         (materialize::BENEATH, format!("'seats', 'r1', 15000, {ZERO}, {ZERO}"), false),
         (materialize::FORGET, format!("'seats', 'r1', 15000, {ZERO}, {ZERO}"), false),
         (materialize::LAST_AUDIENCE, "'seats', 'r1', 30000".to_owned(), false),
-        (outbox::SLICE, "'project:p1', 100, 200".to_owned(), false),
+        (slices::SLICE, "'project:p1', 100, 200".to_owned(), false),
+        (slices::HEAD, String::new(), false),
+        (slices::BEFORE, "19000, '2 minutes'".to_owned(), false),
+        (slices::OF_THE_PAST, "18944, 19456".to_owned(), false),
         (observe::OUTBOX, "10000".to_owned(), false),
         (capture::TAKE, "ARRAY['seats'], 500".to_owned(), false),
         (capture::NEWEST_EFFECTS, "ARRAY['seats', 'seats'], ARRAY['r1', 'r2']".to_owned(), false),
         (snapshot::OWN, format!("{IDS}, 'u1'"), false),
+        (wakeups::PROBE, String::new(), false),
+        (wakeups::MOVED, format!("{AUDIENCES}, {CURSORS}"), false),
+        (wakeups::HEADS, "ARRAY['u1', 'u2']".to_owned(), false),
         (status::OLDEST, String::new(), false),
         (status::OUTBOX, String::new(), false),
         (status::LAG, String::new(), false),

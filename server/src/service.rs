@@ -3,7 +3,7 @@
 //! Place in the journey: every transport decodes, calls one function here, and encodes. Which transport asks makes no
 //! difference. Errors that reach a caller are wire types; what they hide is in the log.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,12 +23,13 @@ use crate::auth::Principal;
 use crate::capture;
 use crate::clock::now_ms;
 use crate::fetch;
-use crate::ingest::{Ingest, IngestQueue, audiences_of, bind_client, foreign_client, read_epoch};
+use crate::ingest::{Ingest, IngestQueue, audiences_of, audiences_of_all, bind_client, foreign_client, read_epoch};
 use crate::materialize::Catalogue;
 use crate::metrics::{METRICS, outcome_word};
 use crate::observe::observe;
 use crate::read::ReadError;
 use crate::settings::Settings;
+use crate::slices::Past;
 use crate::snapshot::Snapshots;
 use crate::{outbox, pg, telemetry};
 
@@ -211,6 +212,16 @@ impl Service {
         outbox::forget(&self.inner.pool, ids).await.map_err(|error| unavailable("outbox", &error))
     }
 
+    /// Slices of the newest part of the log that is as long as `newest`, or of all of it; for carriers that lost theirs.
+    pub(crate) async fn past_slices(&self, newest: Option<Duration>) -> Result<Past, Fault> {
+        Past::open(&self.inner.pool, newest).await.map_err(|error| unavailable("past slices", &error))
+    }
+
+    /// The next of them; `None` at the end.
+    pub(crate) async fn next_past_slices(&self, past: &mut Past) -> Result<Option<Vec<Slice>>, Fault> {
+        past.next().await.map_err(|error| unavailable("past slices", &error))
+    }
+
     /// Counts this process's commits: changes after each, so that a publisher can act at once.
     #[must_use]
     pub fn committed(&self) -> watch::Receiver<u64> {
@@ -224,6 +235,18 @@ impl Service {
     pub async fn audiences_of(&self, user_id: &UserId) -> Result<BTreeSet<AudienceKey>, Fault> {
         let mut conn = self.inner.pool.acquire().await.map_err(|error| unavailable("audiences", &error))?;
         audiences_of(&mut conn, user_id).await.map_err(|error| unavailable("audiences", &error))
+    }
+
+    /// The audiences of several users now.
+    ///
+    /// # Errors
+    /// [`FaultCode::Unavailable`].
+    pub(crate) async fn audiences_of_all<'u>(
+        &self,
+        users: &BTreeSet<&'u UserId>,
+    ) -> Result<BTreeMap<&'u UserId, BTreeSet<AudienceKey>>, Fault> {
+        let mut conn = self.inner.pool.acquire().await.map_err(|error| unavailable("audiences", &error))?;
+        audiences_of_all(&mut conn, users).await.map_err(|error| unavailable("audiences", &error))
     }
 
     /// From now on [`Self::ready`] says no, so that whoever spreads requests asks another process. What comes is served.

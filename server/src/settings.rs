@@ -6,6 +6,7 @@
 //! Invariant: what is secret is never shown, neither by `Debug` nor by `Serialize`.
 
 mod compaction;
+mod http;
 mod jwt;
 mod secret;
 mod snapshots;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use synchrotron_core::model::TableName;
 
 pub use compaction::CompactionSettings;
+pub use http::HttpSettings;
 pub use jwt::{Algorithm, JwtSettings, UnknownAlgorithm};
 pub use secret::Secret;
 pub use snapshots::SnapshotSettings;
@@ -65,6 +67,8 @@ pub struct Settings {
     pub sql_writes: SqlWriteSettings,
     /// How long what is over is kept.
     pub compaction: CompactionSettings,
+    /// What HTTP may cost.
+    pub http: HttpSettings,
 }
 
 /// Of which audiences an uploading device must have seen all that other devices did.
@@ -196,6 +200,30 @@ pub enum SettingsError {
     /// Supabase's variables are there, and one of them is no URL.
     #[error("SUPABASE_URL is no http or https URL")]
     SupabaseUrl,
+    /// A browser calls itself otherwise.
+    #[error("http.cors_origins holds {origin:?}, which is no origin: a scheme and a host, such as https://app.example")]
+    Origin {
+        /// What is there.
+        origin: String,
+    },
+    /// NATS is named, but not what its configuration was written with.
+    #[error(
+        "NATS needs a secret: set nats.secret, or SYNCHROTRON_NATS_SECRET, and write its configuration with nats-config"
+    )]
+    NoNatsSecret,
+    /// The secret can be guessed from the public keys in NATS's configuration.
+    #[error(
+        "the secret of NATS has {actual} bytes, at least {min} are needed: set nats.secret, or SYNCHROTRON_NATS_SECRET"
+    )]
+    NatsSecretTooShort {
+        /// Its length.
+        actual: usize,
+        /// The least that is safe.
+        min: usize,
+    },
+    /// A certificate without its key, or the other way round.
+    #[error("nats.tls_certificate and nats.tls_key belong together")]
+    NatsCertificate,
     /// The role's name is empty or too long for Postgres.
     #[error("app_role is not a role name")]
     RoleName,
@@ -225,6 +253,7 @@ impl Default for Settings {
             uploads: UploadSettings::default(),
             sql_writes: SqlWriteSettings::default(),
             compaction: CompactionSettings::default(),
+            http: HttpSettings::default(),
             otlp_endpoint: None,
             snapshots: SnapshotSettings::default(),
         }
@@ -301,6 +330,7 @@ impl Settings {
         self.uploads.validate()?;
         self.snapshots.validate()?;
         self.sql_writes.validate()?;
+        self.http.validate()?;
         self.compaction.validate()
     }
 }

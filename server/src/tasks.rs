@@ -8,17 +8,17 @@
 //! - Shutdown takes nothing new, finishes what has begun, and ends in time.
 //! - A server that is dropped stops at once; what it had begun is rolled back.
 
-use std::future::IntoFuture;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::StartError;
-use crate::api::http::{self, HttpLimits};
+use crate::api::http;
 use crate::api::nats::{self, NatsApiSettings};
 use crate::auth::{TokenVerifier, VerifierError};
 use crate::service::Service;
@@ -28,6 +28,9 @@ use crate::{capture, compaction};
 /// How long what has begun may take to end.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(20);
 
+/// How long a start waits for NATS, which may be away.
+const NATS_WITHIN: Duration = Duration::from_millis(500);
+
 /// What a whole server needs to be told.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
@@ -35,7 +38,7 @@ pub struct ServerSettings {
     pub core: Settings,
     /// Where HTTP listens; port 0 takes a free one.
     pub http_listen: SocketAddr,
-    /// Where NATS is; without it, clients poll over HTTP.
+    /// Where NATS is; without it, clients use HTTP.
     pub nats: Option<NatsApiSettings>,
 }
 
@@ -85,6 +88,9 @@ impl Server {
     pub async fn start(settings: ServerSettings) -> Result<RunningServer, ServerError> {
         let ServerSettings { core, http_listen: address, nats } = settings;
         let capturing = core.sql_writes.enabled;
+        if let Some(nats) = &nats {
+            nats.validate().map_err(StartError::from)?;
+        }
         let service = Service::connect(&core).await?;
         let verifier = Arc::new(TokenVerifier::new(&core.jwt)?);
         let listen = |source| ServerError::Listen { address, source };
@@ -93,20 +99,23 @@ impl Server {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tracing::info!(%http_addr, nats = ?nats.as_ref().map(|nats| &nats.servers), tables = ?core.tables, "serves");
-        let router = http::router(service.clone(), Arc::clone(&verifier), HttpLimits::for_settings(&core));
-        let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+        let router = http::router(service.clone(), Arc::clone(&verifier), stop.clone());
+        let serving = http::serve(listener, router, core.http.clone(), stop.clone());
         tasks.spawn(async move {
-            if let Err(error) = serving.into_future().await {
-                tracing::error!(%error, "HTTP has ended");
-            }
+            serving.await;
             ServerTask::Http
         });
         if let Some(nats) = nats {
-            let serving = nats::run(service.clone(), verifier, nats, stop.clone());
+            let answering = Arc::new(Notify::new());
+            let serving = nats::run(service.clone(), verifier, nats, Arc::clone(&answering), stop.clone());
             tasks.spawn(async move {
-                serving.await;
+                if let Err(error) = serving.await {
+                    tracing::error!(%error, "NATS is not served");
+                }
                 ServerTask::Nats
             });
+            // A device that NATS cannot ask about yet is kept waiting there, for longer than this takes where NATS is there.
+            let _away = tokio::time::timeout(NATS_WITHIN, answering.notified()).await;
         }
         if capturing {
             let capturing = capture::run(service.clone(), stop.clone());

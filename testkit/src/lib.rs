@@ -5,7 +5,8 @@
 //!
 //! # Where a server comes from
 //! The first that works:
-//! 1. `DATABASE_URL` and `NATS_URL`, if set: fresh databases are created in that Postgres; that NATS is used as it is.
+//! 1. `DATABASE_URL` and `NATS_URL`, if set: fresh databases are created in that Postgres; that NATS is used as it is, where
+//!    a test needs no configuration of its own.
 //! 2. A program on `PATH`, or where distributions and Homebrew put it.
 //! 3. A program that an earlier run left in the cache folder (`$XDG_CACHE_HOME/synchrotron` or `~/.cache/synchrotron`).
 //! 4. Docker, where a daemon answers.
@@ -46,6 +47,7 @@
 
 mod account;
 mod cache;
+mod cluster;
 mod docker;
 mod error;
 mod find;
@@ -54,11 +56,14 @@ mod nats;
 mod port;
 mod postgres;
 mod process;
+mod proxy;
 mod wait;
 mod watchdog;
 
+pub use cluster::NatsCluster;
 pub use error::{Attempt, Service, ServiceError};
 pub use nats::{NatsOptions, NatsServer, nats};
 pub use port::free_port;
 pub use postgres::{Durability, Postgres, postgres};
+pub use proxy::{LineState, Proxy};
 pub use wait::{TimedOut, wait_for};

@@ -1,6 +1,7 @@
 //! nats-server with JetStream.
 
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -24,7 +25,7 @@ const STARTS_MAX: u32 = 4;
 pub struct NatsOptions {
     /// The largest message, in bytes.
     pub max_payload_bytes: u32,
-    /// Lines added to the configuration file: accounts, users, an auth callout.
+    /// The rest of the configuration: accounts, users, an auth callout. Where it listens and what it keeps is not heard.
     pub config: String,
 }
 
@@ -36,7 +37,7 @@ impl Default for NatsOptions {
 }
 
 impl NatsOptions {
-    /// Adds lines to the configuration file.
+    /// The same with this configuration.
     #[must_use]
     pub fn with_config(mut self, lines: impl Into<String>) -> Self {
         self.config = lines.into();
@@ -45,13 +46,14 @@ impl NatsOptions {
 }
 
 impl NatsOptions {
-    /// The configuration file.
+    /// The configuration file. Of two lines that set the same, nats-server takes the later: a whole configuration may be
+    /// given, and this server is still our own.
     fn file(&self, port: u16, listen: &str, store: &str) -> String {
         let Self { max_payload_bytes, config } = self;
         let name = name_of(port);
         format!(
-            "server_name: {name:?}\nlisten: {listen:?}\nmax_payload: {max_payload_bytes}\n\
-             jetstream {{ store_dir: {store:?} }}\n{config}\n"
+            "{config}\nserver_name: {name:?}\nlisten: {listen:?}\nmax_payload: {max_payload_bytes}\n\
+             jetstream {{ store_dir: {store:?} }}\n"
         )
     }
 }
@@ -68,7 +70,7 @@ enum Server {
     /// Given by URL.
     Given,
     /// A process of ours.
-    Process { process: Process, program: std::path::PathBuf, port: u16 },
+    Process { process: Process, program: PathBuf, port: u16 },
     /// A container of ours.
     Container(Box<Container>),
 }
@@ -83,12 +85,13 @@ pub async fn nats() -> Result<&'static NatsServer, ServiceError> {
 }
 
 impl NatsServer {
-    /// Starts a server of its own; with `NATS_URL` set, takes that one and the options are not heard.
+    /// Starts a server of its own. With `NATS_URL` set, takes that one, unless the options add lines to the configuration:
+    /// a server that is given has its own.
     ///
     /// # Errors
     /// [`ServiceError`] if no server can be had or it does not start.
     pub async fn start(options: NatsOptions) -> Result<Self, ServiceError> {
-        if let Some(url) = find::url_from_environment(Service::Nats) {
+        if let Some(url) = find::url_from_environment(Service::Nats).filter(|_| options.config.is_empty()) {
             return Ok(Self { url, server: Server::Given });
         }
         let program = match find::find(Service::Nats).await? {
@@ -157,6 +160,24 @@ impl NatsServer {
             Server::Given => Err(ServiceError::NotOurs { service: Service::Nats, call: "tell the port of" }),
             Server::Process { port, .. } => Ok(*port),
             Server::Container(container) => Ok(container.port()),
+        }
+    }
+
+    /// Where its streams are, if it is a process of this machine's.
+    #[must_use]
+    pub fn store_dir(&self) -> Option<PathBuf> {
+        match &self.server {
+            Server::Process { process, .. } => Some(process.folder().join("store")),
+            Server::Given | Server::Container(_) => None,
+        }
+    }
+
+    /// Its process, if it is one of this machine's that runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        match &self.server {
+            Server::Process { process, .. } => process.pid(),
+            Server::Given | Server::Container(_) => None,
         }
     }
 

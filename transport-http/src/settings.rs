@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::media::Media;
+
 /// Bounds of an [`HttpNetwork`](crate::HttpNetwork), in time and size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -22,6 +24,22 @@ pub struct HttpSettings {
     pub request_bytes_max: usize,
     /// The largest answer that is read.
     pub response_bytes_max: usize,
+    /// The form of messages; MessagePack is smaller and quicker.
+    pub media: Media,
+    /// Whether to listen for wakeups; without them, the client polls.
+    pub listen: bool,
+    /// After how much silence a stream of events is believed to be dead. The server's heartbeat is a third of it.
+    pub silence_max: Duration,
+    /// How long a poll waits for news, where streams do not come through.
+    pub poll_wait: Duration,
+    /// For how long polls stand in for streams that do not come through.
+    pub polls_for: Duration,
+    /// Listening again after a failure waits up to this, and twice as long after each further one, at random.
+    pub again_first: Duration,
+    /// And up to this at most.
+    pub again_max: Duration,
+    /// A server's `Retry-After` is honoured up to this.
+    pub retry_after_max: Duration,
 }
 
 impl Default for HttpSettings {
@@ -35,6 +53,14 @@ impl Default for HttpSettings {
             digest_within: Duration::from_secs(60),
             request_bytes_max: 8 << 20,
             response_bytes_max: 32 << 20,
+            media: Media::MessagePack,
+            listen: true,
+            silence_max: Duration::from_secs(45),
+            poll_wait: Duration::from_secs(25),
+            polls_for: Duration::from_secs(5 * 60),
+            again_first: Duration::from_millis(500),
+            again_max: Duration::from_secs(30),
+            retry_after_max: Duration::from_secs(60),
         }
     }
 }

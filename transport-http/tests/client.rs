@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use synchrotron_core::model::{ClientId, Epoch, UserId};
-use synchrotron_core::network::{Carrier, Network, NetworkError, StaticToken, TokenSource};
+use synchrotron_core::network::{Carrier, Ingress, Network, NetworkError, StaticToken, TokenSource};
 use synchrotron_core::wire::{self, Fault, FaultCode, Reply, Session, SessionRequest, WireError};
 use synchrotron_http::{HttpNetwork, HttpSettings, SetupError, routes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -50,7 +51,8 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
     loop {
         let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
         if let Some(head) = text.find("\r\n\r\n") {
-            let length = text.split("content-length: ").nth(1)?.split("\r\n").next()?.parse::<usize>().ok()?;
+            let declared = text.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+            let length = declared.map_or(Some(0), |length| length.parse::<usize>().ok())?;
             if bytes.len() >= head + 4 + length {
                 return Some(text);
             }
@@ -151,6 +153,106 @@ async fn u12_a_source_with_nothing_newer_is_not_asked_by_every_call() {
     let calls = futures::future::join_all((0..8).map(|_| network.session(&request))).await;
     assert!(calls.iter().all(Result::is_err), "{calls:?}");
     assert_eq!(tokens.0.load(Ordering::SeqCst), 2);
+}
+
+/// Whoever is told to come back later does not ask before, and one who has not that long hears it at once.
+#[tokio::test]
+async fn a_retry_after_is_honoured() {
+    let fault = Reply::<Session>::Fault(Fault::new(FaultCode::Unavailable, "full"));
+    let body = wire::encode(&fault);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let url = serve(move |_| {
+        let head = "HTTP/1.1 429 Too Many\r\nContent-Type: application/vnd.msgpack\r\nRetry-After: ";
+        let after = if counted.fetch_add(1, Ordering::SeqCst) == 0 { 1 } else { 3_600 };
+        Some([format!("{head}{after}\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes(), &body].concat())
+    });
+    let network = HttpNetwork::new(&url.await, any_token()).expect("a URL");
+    let request = SessionRequest { client_id: ClientId::from_uuid(uuid::Uuid::from_u128(2)) };
+    let refused = |answer| matches!(answer, Err(NetworkError::Fault(Fault { code: FaultCode::Unavailable, .. })));
+    assert!(refused(network.session(&request).await));
+    let begun = std::time::Instant::now();
+    assert!(refused(network.session(&request).await));
+    assert!(begun.elapsed() > Duration::from_millis(900), "{:?}", begun.elapsed());
+    let error = network.session(&request).await.expect_err("not for a minute");
+    assert!(matches!(error, NetworkError::Unavailable { .. }), "{error}");
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
+/// An answer that the server knows to be at hand is not sent again, and its clock goes on.
+#[tokio::test]
+async fn an_answer_that_is_at_hand_is_taken_from_there() {
+    let url = serve(|request| {
+        Some(if request.contains("if-none-match: w/\"7\"") {
+            b"HTTP/1.1 304 Not Modified\r\nETag: W/\"7\"\r\nSynchrotron-Server-Time-Ms: 9\r\n\r\n".to_vec()
+        } else {
+            let body = wire::encode(&Reply::Ok(session()));
+            let head = "HTTP/1.1 200 OK\r\nETag: W/\"7\"\r\nContent-Type: application/vnd.msgpack\r\n";
+            [format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes(), &body].concat()
+        })
+    });
+    let network = HttpNetwork::new(&url.await, any_token()).expect("a URL");
+    let request = SessionRequest { client_id: ClientId::from_uuid(uuid::Uuid::from_u128(2)) };
+    assert_eq!(network.session(&request).await.expect("served"), session());
+    assert_eq!(network.session(&request).await.expect("served"), Session { server_time_ms: 9, ..session() });
+    let other = SessionRequest { client_id: ClientId::from_uuid(uuid::Uuid::from_u128(3)) };
+    assert_eq!(network.session(&other).await.expect("another question"), session());
+}
+
+fn events(body: &str) -> Vec<u8> {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    format!("{head}{:x}\r\n{body}\r\n", body.len()).into_bytes()
+}
+
+async fn listening(url: &str) -> (HttpNetwork, futures::stream::BoxStream<'static, Ingress>) {
+    let mut settings = HttpSettings::default();
+    settings.silence_max = Duration::from_millis(200);
+    settings.again_first = Duration::from_millis(20);
+    settings.again_max = Duration::from_millis(200);
+    let network = HttpNetwork::with_settings(url, any_token(), settings).expect("a URL");
+    let stream = network.subscribe(&[]).await.expect("subscribes").expect("wakeups");
+    (network, stream)
+}
+
+/// A peer that died says nothing, and no socket tells: silence does. The next stream goes on where the last one was.
+#[tokio::test]
+async fn u30_a_dead_stream_is_given_up_and_goes_on_where_it_was() {
+    let url = serve(|request| {
+        let id = if request.contains("last-event-id: one") { "two" } else { "one" };
+        Some(events(&format!("event: wakeup\ndata: {{}}\nid: {id}\n\n")))
+    });
+    let (network, mut stream) = listening(&url.await).await;
+    for _ in 0..3 {
+        let woken = tokio::time::timeout(Duration::from_secs(20), stream.next()).await.expect("woken again");
+        assert_eq!(woken, Some(Ingress::Wakeup));
+        assert!(network.is_pushing());
+    }
+}
+
+/// Whatever a stream brings that is none of ours: it is left, after waits that grow, and no hot loop.
+#[tokio::test]
+async fn u30_nonsense_in_place_of_a_stream_is_tried_again_after_a_while() {
+    let answers = [
+        events("event: end\ndata: {\"reason\":\"boredom\"}\n\n"),
+        events("event: end\ndata: {\"reason\":\"token_expired\"}\n\n"),
+        events(&"data: x\n".repeat(1_000)),
+        answer("200 OK", "text/html", b"<h1>"),
+        answer("404 Not Found", "text/html", b""),
+        answer("503 Service Unavailable", "text/html", b""),
+        b"nonsense\r\n\r\n".to_vec(),
+    ];
+    for answer in answers {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let url = serve(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Some(answer.clone())
+        });
+        let (_network, mut stream) = listening(&url.await).await;
+        let heard = tokio::time::timeout(Duration::from_millis(600), stream.next()).await;
+        assert!(heard.is_err(), "{heard:?}");
+        assert!((1..60).contains(&asked.load(Ordering::SeqCst)), "{asked:?}");
+    }
 }
 
 #[tokio::test]

@@ -14,12 +14,14 @@ use synchrotron_core::wire::{
     DigestReply, DigestRequest, FetchPage, FetchRequest, Outcome, Session, SessionRequest, SnapshotChunk,
     SnapshotRequest, UploadBatch,
 };
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
+use tokio::task::AbortHandle;
+use uuid::Uuid;
 
-use crate::bearer::Tokens;
-use crate::link::{Link, LinkOptions};
+use crate::link::{Denial, DeniedAction, Link, LinkOptions, Login};
+use crate::renewal::Renewal;
 use crate::settings::NatsSettings;
-use crate::subjects::{RpcMethod, Subjects, UserToken};
+use crate::subjects::{RpcMethod, Subjects, UserToken, inbox_prefix};
 use crate::uplink::Outcomes;
 
 /// A [`Network`] over NATS, for one device of one user.
@@ -29,22 +31,35 @@ pub struct NatsNetwork {
     pub(crate) subjects: Subjects,
     pub(crate) user_id: UserId,
     pub(crate) client_id: ClientId,
-    pub(crate) tokens: Tokens,
+    pub(crate) renewal: Renewal,
     pub(crate) outcomes: Outcomes,
+    renewing: AbortHandle,
+}
+
+impl Drop for NatsNetwork {
+    fn drop(&mut self) {
+        self.renewing.abort();
+    }
 }
 
 impl NatsNetwork {
     /// Begins to connect, and returns; also when NATS is away, which calls then say at once. `user_id` must be the user of
-    /// the tokens.
+    /// the tokens: NATS lets it do nothing in another one's name. The token is asked for with each connection, and shortly
+    /// before the last one expires.
     pub async fn connect(
         settings: NatsSettings,
         user_id: UserId,
         client_id: ClientId,
         tokens: Arc<dyn TokenSource>,
     ) -> Self {
+        let user = UserToken::of(&user_id);
         let link = Link::connect(LinkOptions {
             servers: settings.servers.clone(),
+            login: Login::Token(tokens),
+            tls: settings.tls.clone(),
             name: "synchrotron-client",
+            // Whoever knew it could have an answer of its own sent there.
+            inbox_prefix: format!("{}.{}", inbox_prefix(&user), Uuid::new_v4().simple()),
             connect_within: settings.connect_within,
             reconnect_pause_max: settings.reconnect_pause_max,
             ping_every: settings.ping_every,
@@ -52,9 +67,13 @@ impl NatsNetwork {
         })
         .await;
         let subjects = Subjects::new(settings.prefix.clone());
-        let subject = subjects.outcome(&UserToken::of(&user_id), client_id);
-        let outcomes = Outcomes::listen(link.client(), subject, settings.message_bytes_max).await;
-        Self { link, settings, subjects, user_id, client_id, tokens: Tokens::new(tokens), outcomes }
+        let outcome = subjects.outcome(&user, client_id);
+        let outcomes = Outcomes::listen(link.client(), outcome, settings.message_bytes_max).await;
+        let told = link.client().subscribe(subjects.ctl(&user)).await;
+        let told = told.expect("BUG: the client was just made, and our subjects are valid");
+        let renewal = Renewal::new(link.clone());
+        let renewing = tokio::spawn(renewal.clone().watch(told)).abort_handle();
+        Self { link, settings, subjects, user_id, client_id, renewal, outcomes, renewing }
     }
 
     /// Whether NATS is there, and when that changes.
@@ -63,10 +82,19 @@ impl NatsNetwork {
         self.link.connected()
     }
 
+    /// How often it connected: rights and tokens are replaced by connecting anew.
+    #[must_use]
+    pub fn connects(&self) -> u64 {
+        self.link.state().connects
+    }
+
     /// The number of the connection that is up.
     pub(crate) fn require_connection(&self) -> Result<u64, NetworkError> {
         let state = self.link.state();
-        if state.connected { Ok(state.connects) } else { Err(unavailable("not connected")) }
+        if state.connected {
+            return Ok(state.connects);
+        }
+        Err(self.link.refusal().unwrap_or_else(|| unavailable("not connected")))
     }
 
     /// Does some work of a call, until it is late or the connection is lost.
@@ -98,6 +126,29 @@ impl NatsNetwork {
             PublishErrorKind::InvalidSubject | PublishErrorKind::Send => unavailable(error.to_string()),
         }
     }
+}
+
+/// Waits until NATS does not let this connection do what `concerns` it.
+pub(crate) async fn denied(
+    denials: &mut broadcast::Receiver<Denial>,
+    concerns: impl Fn(&Denial) -> bool,
+) -> NetworkError {
+    loop {
+        match denials.recv().await {
+            Ok(denial) if concerns(&denial) => return not_permitted(&denial),
+            // Too many at once: these were among them, or will be asked for again.
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+pub(crate) fn not_permitted(denial: &Denial) -> NetworkError {
+    let verb = match denial.action {
+        DeniedAction::Publish => "publishing to",
+        DeniedAction::Subscribe => "listening to",
+    };
+    NetworkError::NotPermitted { carrier: Carrier::Nats, what: format!("{verb} {}", denial.subject) }
 }
 
 pub(crate) fn unavailable(detail: impl Into<String>) -> NetworkError {

@@ -9,7 +9,8 @@
 //! - JetStream's acknowledgement is never taken for an outcome: only a message of the server is.
 //! - Every call ends in time, and at once when the connection is or gets lost; whatever ends it early leaves an upload's
 //!   outcome unknown.
-//! - A client uses no JetStream API.
+//! - A client uses no JetStream API, and may do only what [`subjects::Rights`] of its user name: NATS enforces it, by what
+//!   the server answers when NATS asks it about a token.
 //!
 //! # Not here
 //! Falling back to another carrier (`Failover` of core); seeing gaps between slices (the client's
@@ -17,14 +18,15 @@
 //!
 //! Tests: laws of subjects beside them; everything else over a real nats-server in the server's `tests/nats.rs`.
 
-pub mod bearer;
 mod client;
+pub mod control;
 mod downlink;
 pub mod link;
+mod renewal;
 mod rpc;
 mod settings;
 pub mod subjects;
 mod uplink;
 
 pub use client::NatsNetwork;
-pub use settings::{NatsSettings, Servers, SettingsError};
+pub use settings::{NatsSettings, Servers, SettingsError, Tls};

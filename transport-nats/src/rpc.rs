@@ -1,9 +1,8 @@
-//! Request and reply: each on an inbox of its own, with the token in a header.
+//! Request and reply: each on an inbox of its own. Who asks is in the subject, which NATS lets nobody else publish to.
 //!
 //! The crate's own requests share one inbox and keep an entry for every request that is never answered; an inbox that is
 //! dropped with its request leaves nothing.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Message, StatusCode};
@@ -12,47 +11,40 @@ use futures::StreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use synchrotron_core::network::NetworkError;
-use synchrotron_core::wire::{self, FaultCode, Reply};
+use synchrotron_core::wire::{self, Reply};
 
-use crate::bearer::bearer_headers;
-use crate::client::{NatsNetwork, unavailable};
+use crate::client::{NatsNetwork, denied, unavailable};
+use crate::link::DeniedAction;
 use crate::subjects::RpcMethod;
 
 impl NatsNetwork {
-    /// Makes a call; with a new token once more if the server refuses the one that was used.
+    /// Makes a call.
     pub(crate) async fn call<Q, A>(&self, method: RpcMethod, within: Duration, request: &Q) -> Result<A, NetworkError>
     where
         Q: Serialize + Sync,
         A: DeserializeOwned,
     {
+        let _calling = self.renewal.call().await;
         let connects = self.require_connection()?;
         let body = Bytes::from(wire::encode(request));
-        let token = self.tokens.token(connects).await?;
-        let asked = self.ask(method, &token, body.clone());
-        let answer = self.bounded(method.as_str(), within, connects, asked).await;
-        if !is_unauthenticated(&answer) {
-            return answer;
-        }
-        let Some(token) = self.tokens.other_than(&token, connects).await? else { return answer };
-        tracing::debug!(call = method.as_str(), "the token was refused, trying a new one");
-        self.bounded(method.as_str(), within, connects, self.ask(method, &token, body)).await
+        self.bounded(method.as_str(), within, connects, self.ask(method, body)).await
     }
 
-    async fn ask<A: DeserializeOwned>(
-        &self,
-        method: RpcMethod,
-        token: &Arc<str>,
-        body: Bytes,
-    ) -> Result<A, NetworkError> {
+    async fn ask<A: DeserializeOwned>(&self, method: RpcMethod, body: Bytes) -> Result<A, NetworkError> {
         let client = self.link.client();
-        let headers = bearer_headers(token)?;
         let subject = self.subjects.rpc(&self.user_id, self.client_id, method);
         let bytes = body.len();
         let inbox = client.new_inbox();
+        let mut denials = self.link.denials();
         let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| unavailable(error.to_string()))?;
-        let published = client.publish_with_reply_and_headers(subject, inbox, headers, body).await;
+        let published = client.publish_with_reply(subject.clone(), inbox, body).await;
         published.map_err(|error| self.publish_error(&error, bytes))?;
-        let answer = answers.next().await.ok_or_else(|| unavailable("the client has ended"))?;
+        let answer = tokio::select! {
+            answer = answers.next() => answer.ok_or_else(|| unavailable("the client has ended"))?,
+            error = denied(&mut denials, |denial| {
+                denial.action == DeniedAction::Publish && denial.subject == subject.as_str()
+            }) => return Err(error),
+        };
         if is_no_responders(&answer) {
             return Err(unavailable("no server listens"));
         }
@@ -63,8 +55,4 @@ impl NatsNetwork {
 
 pub(crate) fn is_no_responders(message: &Message) -> bool {
     message.status == Some(StatusCode::NO_RESPONDERS)
-}
-
-fn is_unauthenticated<A>(answer: &Result<A, NetworkError>) -> bool {
-    matches!(answer, Err(NetworkError::Fault(fault)) if fault.code == FaultCode::Unauthenticated)
 }

@@ -1,10 +1,11 @@
 //! What can be set, and what cannot be set so.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 use std::{fmt, io};
 
-use async_nats::ServerAddr;
+use async_nats::{ConnectOptions, ServerAddr};
 
 use crate::subjects::SubjectPrefix;
 
@@ -23,12 +24,17 @@ impl Servers {
 impl FromStr for Servers {
     type Err = SettingsError;
 
-    /// Reads `nats://host:port` or `tls://host:port`, several separated by commas.
+    /// Reads `nats://host:port`, `tls://…`, `ws://…` or `wss://…`, several separated by commas.
     fn from_str(text: &str) -> Result<Self, SettingsError> {
         let named = text.split(',').map(str::trim).filter(|server| !server.is_empty());
         let parsed: Result<Vec<ServerAddr>, io::Error> = named.map(str::parse).collect();
         let servers = parsed.map_err(|source| SettingsError::Server { source })?;
-        if servers.is_empty() { Err(SettingsError::NoServer) } else { Ok(Self(servers)) }
+        let sockets = servers.iter().filter(|server| server.is_websocket()).count();
+        match servers.len() {
+            0 => Err(SettingsError::NoServer),
+            all if sockets != 0 && sockets != all => Err(SettingsError::MixedServers),
+            _ => Ok(Self(servers)),
+        }
     }
 }
 
@@ -39,12 +45,47 @@ impl fmt::Debug for Servers {
     }
 }
 
+/// How a connection is encrypted, where its URL (`tls://`, `wss://`) or the server asks for that.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM files of the authorities that servers are believed by; without any, those of the machine.
+    pub authorities: Vec<PathBuf>,
+    /// PEM files of a certificate and its key, for servers that ask for one.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Whether encryption begins before the server says anything (`handshake_first`).
+    pub first: bool,
+}
+
+impl Tls {
+    /// Adds it to what a connection is made with.
+    pub(crate) fn add_to(self, mut options: ConnectOptions) -> ConnectOptions {
+        install_crypto();
+        for authority in self.authorities {
+            options = options.add_root_certificates(authority);
+        }
+        if let Some((certificate, key)) = self.certificate {
+            options = options.add_client_certificate(certificate, key);
+        }
+        if self.first { options.tls_first() } else { options }
+    }
+}
+
+/// Gives rustls its cryptography, unless the program has chosen one.
+fn install_crypto() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // The loser of a race finds the winner's provider, which serves as well.
+        let _lost_race = rustls::crypto::ring::default_provider().install_default();
+    }
+}
+
 /// Where NATS is, and the bounds of a [`NatsNetwork`](crate::NatsNetwork) in time and size.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct NatsSettings {
     /// Where NATS is.
     pub servers: Servers,
+    /// How the connection is encrypted.
+    pub tls: Tls,
     /// What every subject begins with; the same on the server.
     pub prefix: SubjectPrefix,
     /// How long one attempt to connect may take.
@@ -82,16 +123,26 @@ pub enum SettingsError {
     /// No server is named.
     #[error("no NATS server is named")]
     NoServer,
+    /// Some servers speak WebSocket and some do not.
+    #[error("NATS servers are reached by WebSocket (ws, wss) or without (nats, tls), not by both at once")]
+    MixedServers,
+    /// A credentials file cannot be used.
+    #[error("a login is the seed of a user's key pair, user:password, or the path of a credentials file: {source}")]
+    Credentials {
+        /// What is wrong with it as a file.
+        source: io::Error,
+    },
 }
 
 impl NatsSettings {
-    /// Every default, for these servers: `nats://host:port`, or `tls://…`, several separated by commas.
+    /// Every default, for these servers: `nats://host:port`, `tls://…`, `ws://…` or `wss://…`, several separated by commas.
     ///
     /// # Errors
     /// [`SettingsError`] if that names no servers.
     pub fn new(servers: &str) -> Result<Self, SettingsError> {
         Ok(Self {
             servers: servers.parse()?,
+            tls: Tls::default(),
             prefix: SubjectPrefix::default(),
             connect_within: Duration::from_secs(5),
             reconnect_pause_max: Duration::from_secs(2),
@@ -124,6 +175,8 @@ mod tests {
         assert_eq!(settings.servers.addresses().len(), 2);
         assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
         assert!(matches!(NatsSettings::new(" , "), Err(SettingsError::NoServer)));
+        assert!(matches!(NatsSettings::new("ws://a,nats://b"), Err(SettingsError::MixedServers)));
+        NatsSettings::new("wss://a,ws://b:1").expect("WebSocket alone");
         assert!(matches!(NatsSettings::new("nats://:::"), Err(SettingsError::Server { .. })));
     }
 }

@@ -14,8 +14,8 @@ use synchrotron_core::wire::{self, Outcome, OutcomeMessage, UploadBatch};
 use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
 
-use crate::bearer::bearer_headers;
-use crate::client::{NatsNetwork, unavailable};
+use crate::client::{NatsNetwork, denied, unavailable};
+use crate::link::DeniedAction;
 use crate::rpc::is_no_responders;
 
 /// A device has one batch in flight: few outcomes wait to be read at any time.
@@ -54,33 +54,25 @@ impl Drop for Outcomes {
 }
 
 impl NatsNetwork {
-    /// Offers a batch; with a new token once more if the server refuses the one that was used.
+    /// Offers a batch.
     pub(crate) async fn offer(&self, batch: &UploadBatch) -> Result<Outcome, NetworkError> {
+        let _calling = self.renewal.call().await;
         let connects = self.require_connection()?;
-        let within = self.settings.upload_within;
         let body = Bytes::from(wire::encode(batch));
-        let token = self.tokens.token(connects).await?;
-        let sent = self.send(batch, &token, body.clone());
-        let outcome = self.bounded("upload", within, connects, sent).await?;
-        if !matches!(outcome, Outcome::Unauthenticated { .. }) {
-            return Ok(outcome);
-        }
-        let Some(token) = self.tokens.other_than(&token, connects).await? else { return Ok(outcome) };
-        tracing::debug!(batch_id = %batch.batch_id, "the token was refused, trying a new one");
-        self.bounded("upload", within, connects, self.send(batch, &token, body)).await
+        self.bounded("upload", self.settings.upload_within, connects, self.send(batch, body)).await
     }
 
     /// Sends the batch and waits for its outcome.
-    async fn send(&self, batch: &UploadBatch, token: &Arc<str>, body: Bytes) -> Result<Outcome, NetworkError> {
+    async fn send(&self, batch: &UploadBatch, body: Bytes) -> Result<Outcome, NetworkError> {
         let client = self.link.client();
-        let headers = bearer_headers(token)?;
         let first_row = batch.records.iter().flat_map(|record| &record.rows).next();
         let subject = self.subjects.up(first_row.map(|row| &row.audience_key), &self.user_id, self.client_id);
         let bytes = body.len();
         let mut outcomes = self.outcomes.arrived.subscribe();
+        let mut denials = self.link.denials();
         let inbox = client.new_inbox();
         let mut stored = client.subscribe(inbox.clone()).await.map_err(|error| unavailable(error.to_string()))?;
-        let published = client.publish_with_reply_and_headers(subject, inbox, headers, body).await;
+        let published = client.publish_with_reply(subject.clone(), inbox, body).await;
         published.map_err(|error| self.publish_error(&error, bytes))?;
         loop {
             tokio::select! {
@@ -92,6 +84,9 @@ impl NatsNetwork {
                     Err(broadcast::error::RecvError::Closed) => return Err(unavailable("the client has ended")),
                 },
                 Some(answer) = stored.next() => check_stored(&answer)?,
+                error = denied(&mut denials, |denial| {
+                    denial.action == DeniedAction::Publish && denial.subject == subject.as_str()
+                }) => return Err(error),
             }
         }
     }

@@ -8,7 +8,7 @@ use super::stage::next_ms;
 use crate::error::BenchError;
 
 /// Its own tables, made like the server's, so that both write into tables of their own history.
-pub(super) const TABLES: &str = "
+pub(crate) const TABLES: &str = "
     CREATE TABLE plain_records (LIKE synchrotron.action_records INCLUDING ALL);
     CREATE TABLE plain_rows (LIKE synchrotron.action_modified_rows INCLUDING ALL);
     CREATE TABLE plain_audiences (LIKE synchrotron.action_audiences INCLUDING ALL);
@@ -59,7 +59,7 @@ async fn transaction(conn: &mut PgConnection, user: &str, actions: u32) -> Resul
 }
 
 /// Connections that each make so many transactions of so many actions.
-pub(super) async fn insert(pool: &PgPool, connections: u32, transactions: u32, actions: u32) -> Result<(), BenchError> {
+pub(crate) async fn insert(pool: &PgPool, connections: u32, transactions: u32, actions: u32) -> Result<(), BenchError> {
     let writers = (0..connections).map(|number| async move {
         let mut conn = pool.acquire().await?;
         for _transaction in 0..transactions {

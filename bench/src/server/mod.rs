@@ -1,6 +1,6 @@
 //! The server's benchmarks: one file each. All of them on one durable Postgres, which serves the floors too.
 
-mod floor;
+pub(crate) mod floor;
 mod ingest;
 mod late;
 mod reading;

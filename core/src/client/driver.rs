@@ -23,14 +23,14 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Uploaded};
 use super::leadership::Leadership;
 use super::shared::Shared;
 use super::slot::SyncRequest;
 use super::{Connection, FailedPass, SyncError};
 use crate::engine::{EngineError, Received};
 use crate::model::AudienceKey;
-use crate::network::{Carrier, Ingress, Network, NetworkError};
+use crate::network::{Carrier, CarrierReason, Ingress, Network};
 use crate::store::StoreError;
 
 /// How soon a change of carrier is noticed. Looking costs no message.
@@ -57,7 +57,7 @@ pub(super) async fn run(
     // However this ends, with the runtime too, the next process may lead.
     let _resigns = Resigning(Arc::clone(&leadership));
     let exchange = Exchange { shared, network, leadership };
-    let mut driver = Driver { exchange, requests, waiting: Vec::new(), online_since: None };
+    let mut driver = Driver { exchange, requests, waiting: Vec::new(), online_since: None, carried: None };
     driver.lead().await;
     loop {
         driver.show(Connection::Connecting);
@@ -101,6 +101,8 @@ struct Driver {
     waiting: Vec<SyncRequest>,
     /// Since when this session is in step with the server.
     online_since: Option<Instant>,
+    /// What carried the newest pass, and since when, in milliseconds since 1970.
+    carried: Option<(Carrier, i64)>,
 }
 
 /// Why a session's loop woke.
@@ -133,7 +135,7 @@ impl Driver {
         let exchange = &self.exchange;
         let audiences = exchange.session().await?;
         exchange.bootstrap().await?;
-        let mut carrier = exchange.network.carrier();
+        let mut carrying = carrying(&*exchange.network);
         let mut ingress = self.subscribe(&audiences).await?;
         // Nothing but a look puts the next one off: what is pushed says nothing of what is missing.
         let mut due = Instant::now();
@@ -141,11 +143,24 @@ impl Driver {
         if !self.look(&audiences, &mut due).await? {
             return Ok(());
         }
+        let mut patience = self.exchange.patience();
+        // While the server is busy, uploads wait until then; what others do is received all the same.
+        let mut put_off: Option<Instant> = None;
         loop {
-            if !self.exchange.upload(&audiences).await? {
-                return Ok(());
+            if put_off.is_none_or(|until| until <= Instant::now()) {
+                put_off = match self.exchange.upload(&audiences).await? {
+                    Uploaded::All => None,
+                    Uploaded::OtherAudiences => return Ok(()),
+                    Uploaded::PutOff { after, outcome } => match patience.wait(after) {
+                        Some(wait) => Some(Instant::now() + wait),
+                        None => return Err(SyncError::NotTaken { outcome }),
+                    },
+                };
             }
-            self.pass_done().await?;
+            if put_off.is_none() {
+                patience.reset();
+                self.pass_done().await?;
+            }
             let woken = tokio::select! {
                 event = ingress.next() => Woken::Ingress(event),
                 () = self.exchange.shared.work.notified() => Woken::Work,
@@ -154,30 +169,44 @@ impl Driver {
                     Woken::Look
                 }
                 () = sleep_until(due) => Woken::Look,
-                now = carrier_changes(&*self.exchange.network, carrier) => {
-                    carrier = now;
-                    Woken::Look
-                }
-            };
-            let same = match woken {
-                Woken::Work => true,
-                Woken::Look | Woken::Ingress(Some(Ingress::Wakeup)) => {
-                    self.take_requests();
-                    self.look(&audiences, &mut due).await?
-                }
-                Woken::Ingress(None) => return Ok(()),
-                Woken::Ingress(Some(Ingress::Slice(slice))) => match self.exchange.receive(slice).await? {
-                    Received::Integrated(_) | Received::Known => true,
-                    Received::Waiting => {
-                        due = due.min(Instant::now() + self.exchange.shared.timing.slice_wait);
-                        true
+                () = sleep_until(put_off.unwrap_or(due)), if put_off.is_some() => Woken::Work,
+                now = carrying_changes(&*self.exchange.network, carrying) => {
+                    if now.0 != carrying.0 {
+                        // All who lose a carrier lose it at once, and the next one is to bear them all.
+                        due = due.min(Instant::now() + self.spread());
                     }
-                    Received::Gap => self.look(&audiences, &mut due).await?,
-                },
+                    carrying = now;
+                    Woken::Work
+                }
             };
-            if !same {
+            if !self.attend(woken, &audiences, &mut due).await? {
                 return Ok(());
             }
+        }
+    }
+
+    /// Receives what woke it; false if the session is over.
+    async fn attend(
+        &mut self,
+        woken: Woken,
+        audiences: &BTreeSet<AudienceKey>,
+        due: &mut Instant,
+    ) -> Result<bool, SyncError> {
+        match woken {
+            Woken::Work => Ok(true),
+            Woken::Look | Woken::Ingress(Some(Ingress::Wakeup)) => {
+                self.take_requests();
+                self.look(audiences, due).await
+            }
+            Woken::Ingress(None) => Ok(false),
+            Woken::Ingress(Some(Ingress::Slice(slice))) => match self.exchange.receive(slice).await? {
+                Received::Integrated(_) | Received::Known => Ok(true),
+                Received::Waiting => {
+                    *due = (*due).min(Instant::now() + self.exchange.shared.timing.slice_wait);
+                    Ok(true)
+                }
+                Received::Gap => self.look(audiences, due).await,
+            },
         }
     }
 
@@ -193,7 +222,8 @@ impl Driver {
         let audiences: Vec<AudienceKey> = audiences.iter().cloned().collect();
         match self.exchange.network.subscribe(&audiences).await {
             Ok(Some(stream)) => Ok(stream),
-            Ok(None) | Err(NetworkError::Unavailable { .. } | NetworkError::Timeout { .. }) => Ok(pending().boxed()),
+            Ok(None) => Ok(pending().boxed()),
+            Err(error) if error.is_carrier_trouble() => Ok(pending().boxed()),
             Err(error) => Err(error.into()),
         }
     }
@@ -201,9 +231,14 @@ impl Driver {
     async fn pass_done(&mut self) -> Result<(), SyncError> {
         let shared = Arc::clone(&self.exchange.shared);
         self.exchange.step(move |engine| shared.count(engine)).await?;
-        let carrier = self.exchange.network.carrier();
+        let (carrier, reason) = carrying(&*self.exchange.network);
+        let since_ms = match self.carried {
+            Some((same, since_ms)) if same == carrier => since_ms,
+            Some(_) | None => now_ms(),
+        };
+        self.carried = Some((carrier, since_ms));
         self.exchange.note(|status| {
-            status.connection = Connection::Online { carrier };
+            status.connection = Connection::Online { carrier, since_ms, reason };
             status.last_sync_ms = Some(now_ms());
             status.bootstrap = None;
             true
@@ -229,6 +264,7 @@ impl Driver {
 
     /// Shows a failure, and tells everybody who waits.
     fn fail(&mut self, error: SyncError) {
+        self.carried = None;
         self.answer(&Err(error.clone()));
         self.exchange.note(|status| {
             status.last_error = Some(FailedPass { error: error.clone(), at_ms: now_ms() });
@@ -249,8 +285,13 @@ impl Driver {
     /// When to look by itself: rarely while changes are pushed, often while they are not. Jittered by a quarter.
     fn interval(&self) -> Duration {
         let timing = &self.exchange.shared.timing;
-        let mean = if self.exchange.network.carrier().is_live() { timing.head_check } else { timing.poll };
+        let mean = if self.exchange.network.is_pushing() { timing.head_check } else { timing.poll };
         mean.mul_f64(rand::rng().random_range(0.75..1.25))
+    }
+
+    /// How long to wait before looking by another carrier: anything up to when it would be polled.
+    fn spread(&self) -> Duration {
+        self.exchange.shared.timing.poll.mul_f64(rand::random())
     }
 
     /// Waits out a failure; a request of the app ends the wait.
@@ -262,10 +303,15 @@ impl Driver {
     }
 }
 
-/// Waits until something other than `before` carries messages: what was pushed meanwhile may be missing here.
-async fn carrier_changes(network: &dyn Network, before: Carrier) -> Carrier {
+/// What carries messages now, and why.
+fn carrying(network: &dyn Network) -> (Carrier, CarrierReason) {
+    (network.carrier(), network.reason())
+}
+
+/// Waits until something other than `before` carries messages, or for another reason.
+async fn carrying_changes(network: &dyn Network, before: (Carrier, CarrierReason)) -> (Carrier, CarrierReason) {
     loop {
-        let now = network.carrier();
+        let now = carrying(network);
         if now != before {
             return now;
         }

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::sleep;
 use tracing::Instrument;
@@ -16,6 +17,7 @@ use uuid::Uuid;
 use super::backoff::Backoff;
 use super::driver::now_ms;
 use super::leadership::Leadership;
+use super::patience::Patience;
 use super::shared::Shared;
 use super::{Progress, Status, SyncError};
 use crate::engine::{self, Concluded, Engine, EngineError, Received, SentBatch};
@@ -40,6 +42,16 @@ enum Ended {
     Failed(SyncError),
 }
 
+/// How uploading ended.
+pub(super) enum Uploaded {
+    /// Nothing is pending that can go now.
+    All,
+    /// The user's audiences are others now: the server may want this device to have them first.
+    OtherAudiences,
+    /// The server is busy, and says how long at least.
+    PutOff { after: Duration, outcome: Outcome },
+}
+
 /// One driver's way to the server, and to the engine.
 pub(super) struct Exchange {
     pub(super) shared: Arc<Shared>,
@@ -51,7 +63,7 @@ impl Exchange {
     /// Asks who the user is; returns the audiences that it is in.
     pub(super) async fn session(&self) -> Result<BTreeSet<AudienceKey>, SyncError> {
         let request = SessionRequest { client_id: self.step(|engine| engine.client_id()).await? };
-        let session = self.network.session(&request).await?;
+        let session = self.patiently(|| self.network.session(&request)).await?;
         let audiences = session.audiences.iter().map(|audience| audience.audience_key.clone()).collect();
         self.begin(session).await?;
         Ok(audiences)
@@ -116,7 +128,7 @@ impl Exchange {
         let mut pages = Vec::new();
         let mut records = 0;
         let ended = loop {
-            let page = match self.network.fetch(&request).await {
+            let page = match self.patiently(|| self.network.fetch(&request)).await {
                 Ok(page) => page,
                 Err(error) => break Ended::Failed(error.into()),
             };
@@ -157,7 +169,7 @@ impl Exchange {
             if asked.as_ref() == Some(&request) {
                 sleep(again.next()).await;
             }
-            match self.network.snapshot(&request).await {
+            match self.patiently(|| self.network.snapshot(&request)).await {
                 Ok(chunk) => {
                     if self.take(chunk).await? {
                         taken = true;
@@ -191,15 +203,16 @@ impl Exchange {
         Ok(bootstrap.is_none())
     }
 
-    /// Uploads until nothing is pending; false if the user's audiences are others than `audiences`: the server may want
-    /// this device to have them first.
-    pub(super) async fn upload(&self, audiences: &BTreeSet<AudienceKey>) -> Result<bool, SyncError> {
+    /// Uploads until nothing is pending.
+    pub(super) async fn upload(&self, audiences: &BTreeSet<AudienceKey>) -> Result<Uploaded, SyncError> {
         let mut again = self.soon_again();
         let mut settled: Vec<ActionId> = Vec::new();
         let mut restamped = false;
         loop {
             let batch_id = BatchId::from_uuid(Uuid::now_v7());
-            let Some(sent) = self.step(move |engine| engine.next_batch(batch_id)).await? else { return Ok(true) };
+            let Some(sent) = self.step(move |engine| engine.next_batch(batch_id)).await? else {
+                return Ok(Uploaded::All);
+            };
             let ids = sent.batch.records.iter().map(|record| record.id).collect();
             if ids == settled {
                 // The server said that it is done with them, and they are still here.
@@ -214,11 +227,19 @@ impl Exchange {
                 Concluded::Fetch | Concluded::Snapshot => {
                     // The first retry is soon: only contention makes devices wait for each other.
                     if !self.fetch(audiences).await? {
-                        return Ok(false);
+                        return Ok(Uploaded::OtherAudiences);
                     }
                     sleep(again.next()).await;
                 }
-                Concluded::Restamped(_) | Concluded::Later => return Err(SyncError::NotTaken { outcome }),
+                Concluded::Later => {
+                    return match outcome {
+                        Outcome::Retry { after_ms } => {
+                            Ok(Uploaded::PutOff { after: Duration::from_millis(after_ms), outcome })
+                        }
+                        outcome => Err(SyncError::NotTaken { outcome }),
+                    };
+                }
+                Concluded::Restamped(_) => return Err(SyncError::NotTaken { outcome }),
             }
         }
     }
@@ -234,6 +255,27 @@ impl Exchange {
             Ok(concluded)
         })
         .await
+    }
+
+    /// Makes a call, again while the server says that it is busy.
+    async fn patiently<T, A>(&self, call: impl Fn() -> A) -> Result<T, NetworkError>
+    where
+        A: Future<Output = Result<T, NetworkError>>,
+    {
+        let mut patience = self.patience();
+        loop {
+            let answer = call().await;
+            match &answer {
+                Err(NetworkError::Fault(Fault { code: FaultCode::Unavailable, .. })) => {}
+                _ => return answer,
+            }
+            let Some(wait) = patience.wait(Duration::ZERO) else { return answer };
+            sleep(wait).await;
+        }
+    }
+
+    pub(super) fn patience(&self) -> Patience {
+        Patience::new(Backoff::new(self.shared.timing.retry_first, self.shared.timing.retry_max))
     }
 
     fn soon_again(&self) -> Backoff {

@@ -34,6 +34,7 @@ mod installation;
 mod leadership;
 mod live;
 mod outcomes;
+mod patience;
 mod recovery;
 mod shared;
 mod slot;

@@ -1,7 +1,7 @@
 //! What an app can show about syncing.
 
 use super::SyncError;
-use crate::network::Carrier;
+use crate::network::{Carrier, CarrierReason};
 
 /// The sync status of a client.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +35,10 @@ pub enum Connection {
     Online {
         /// What carries messages now.
         carrier: Carrier,
+        /// Since when, in milliseconds since 1970.
+        since_ms: i64,
+        /// Why this carrier, and no other.
+        reason: CarrierReason,
     },
     /// The newest try failed; the next follows by itself.
     Failed {
@@ -48,7 +52,7 @@ impl Connection {
     #[must_use]
     pub const fn carrier(&self) -> Option<Carrier> {
         match self {
-            Self::Online { carrier } => Some(*carrier),
+            Self::Online { carrier, .. } => Some(*carrier),
             Self::Offline | Self::Following | Self::Connecting | Self::Failed { .. } => None,
         }
     }

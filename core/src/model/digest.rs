@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Deserialize, Deserializer};
+use serde::ser::{Serialize, Serializer};
 use serde_bytes::ByteArray;
 use sha2::{Digest, Sha256};
 
@@ -27,8 +28,7 @@ use super::{Columns, RowKey, Value};
 /// assert_eq!(one, other);
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(from = "ByteArray<16>", into = "ByteArray<16>")]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct RowsDigest(u128);
 
 impl RowsDigest {
@@ -38,15 +38,28 @@ impl RowsDigest {
     }
 }
 
-impl From<ByteArray<16>> for RowsDigest {
-    fn from(bytes: ByteArray<16>) -> Self {
-        Self(u128::from_be_bytes(bytes.into_array()))
+/// For people, 32 hexadecimal digits.
+impl Serialize for RowsDigest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            ByteArray::new(self.0.to_be_bytes()).serialize(serializer)
+        }
     }
 }
 
-impl From<RowsDigest> for ByteArray<16> {
-    fn from(digest: RowsDigest) -> Self {
-        Self::new(digest.0.to_be_bytes())
+impl<'de> Deserialize<'de> for RowsDigest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+            let is_digest = text.len() == 32 && text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+            let digits = u128::from_str_radix(&text, 16).ok().filter(|_| is_digest);
+            digits.map(Self).ok_or_else(|| de::Error::custom("not a digest: 32 hexadecimal digits"))
+        } else {
+            let bytes = ByteArray::<16>::deserialize(deserializer)?;
+            Ok(Self(u128::from_be_bytes(bytes.into_array())))
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Hlc(i64);
+pub struct Hlc(#[serde(with = "super::human::decimal")] i64);
 
 const COUNTER_BITS: u32 = 16;
 

@@ -8,6 +8,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::Cursors;
+
 /// Why a text could not become an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
@@ -154,6 +156,10 @@ uuid_id!(
     /// One snapshot that the server holds for a device.
     SnapshotId
 );
+uuid_id!(
+    /// What a user was told of its audiences: equal for equal heads, whichever server tells them.
+    WakeupId
+);
 text_id!(
     /// The user that a connection proved, never one that a payload names.
     UserId, 256
@@ -197,6 +203,15 @@ impl SliceTag {
     #[must_use]
     pub fn of(action: ActionId, audience: &AudienceKey) -> Self {
         Self(Uuid::new_v5(action.as_uuid(), audience.as_str().as_bytes()))
+    }
+}
+
+impl WakeupId {
+    /// The id of having been told these heads of this history: UUIDv5 of them in the history's namespace.
+    #[must_use]
+    pub fn of(epoch: Epoch, heads: &Cursors) -> Self {
+        let told = rmp_serde::to_vec(heads).expect("BUG: a map of texts to numbers has a MessagePack form");
+        Self(Uuid::new_v5(epoch.as_uuid(), &told))
     }
 }
 

@@ -5,9 +5,12 @@
 mod cursor;
 mod digest;
 mod hlc;
+mod human;
 mod ids;
 mod patch;
 mod record;
+#[cfg(feature = "json-schema")]
+mod schema;
 mod trace;
 mod value;
 
@@ -16,7 +19,7 @@ pub use digest::RowsDigest;
 pub use hlc::Hlc;
 pub use ids::{
     ActionId, ActionTag, AudienceKey, BatchId, ClientId, Epoch, IdError, RowId, RowKey, SliceTag, SnapshotId,
-    TableName, UserId,
+    TableName, UserId, WakeupId,
 };
 pub use patch::{Columns, Effect, Operation, Patch};
 pub use record::{ActionArgs, ActionRecord, RecordBody, ReplayKey};

@@ -11,6 +11,7 @@ pub type Columns = BTreeMap<String, Value>;
 
 /// What is done to a row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Effect {
     /// Sets the whole row: every column that the table had.
@@ -92,6 +93,7 @@ impl Effect {
 
 /// One row effect of one action (a modified row).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct Patch {
     /// Place among the action's effects, from 0.
     pub sequence: u32,

@@ -6,6 +6,7 @@ use super::{ActionId, ActionTag, ClientId, Hlc, ServerIngestId, TraceParent, Use
 
 /// The one total order of actions: `(clock, client_id, action id)`, bytewise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct ReplayKey {
     /// When it was executed.
     pub clock: Hlc,
@@ -18,7 +19,7 @@ pub struct ReplayKey {
 /// An action's arguments: one MessagePack map, opaque to everything but the action itself.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct ActionArgs(#[serde(with = "serde_bytes")] Vec<u8>);
+pub struct ActionArgs(#[serde(with = "super::human::bytes")] Vec<u8>);
 
 impl ActionArgs {
     /// Wraps encoded arguments if they are exactly one MessagePack map.
@@ -49,6 +50,7 @@ impl std::fmt::Debug for ActionArgs {
 
 /// What a record says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RecordBody {
     /// An action was executed.
@@ -69,6 +71,7 @@ pub enum RecordBody {
 
 /// One execution: who, when, what. Its row effects travel beside it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct ActionRecord {
     /// Its identity, the same on every replica.
     pub id: ActionId,

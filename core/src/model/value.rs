@@ -1,12 +1,15 @@
 //! The one closed value type of rows, and its form on the wire.
 //!
 //! MessagePack carries null, bool, integer, float, text and bytes natively; JSON is extension type 1 holding its text, so
-//! it stays flat whatever it nests. JSON documents (for humans) tag what JSON cannot say.
+//! it stays flat whatever it nests. JSON documents (for humans, and for JavaScript) tag what JSON cannot say: `{"json": text}`,
+//! `{"bytes": base64}`, `{"real": decimal text}`, and `{"integer": decimal text}` beyond what a double holds exactly.
 
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::human;
 
 /// One column's value.
 ///
@@ -153,6 +156,7 @@ const JSON_EXTENSION: i8 = 1;
 const TAG_JSON: &str = "json";
 const TAG_BYTES: &str = "bytes";
 const TAG_REAL: &str = "real";
+const TAG_INTEGER: &str = "integer";
 
 /// rmp-serde writes a newtype of this name as a MessagePack extension.
 const EXTENSION: &str = rmp_serde::MSGPACK_EXT_STRUCT_NAME;
@@ -163,11 +167,14 @@ impl Serialize for Value {
         match self {
             Self::Null => serializer.serialize_unit(),
             Self::Bool(b) => serializer.serialize_bool(*b),
+            Self::Integer(n) if human && n.unsigned_abs() > human::SAFE_INTEGER_MAX => {
+                tagged(serializer, TAG_INTEGER, &n.to_string())
+            }
             Self::Integer(n) => serializer.serialize_i64(*n),
-            Self::Real(r) if human => tagged(serializer, TAG_REAL, &r.to_bits().to_string()),
+            Self::Real(r) if human => tagged(serializer, TAG_REAL, &human::real_to_text(*r)),
             Self::Real(r) => serializer.serialize_f64(*r),
             Self::Text(text) => serializer.serialize_str(text),
-            Self::Bytes(bytes) if human => tagged(serializer, TAG_BYTES, bytes),
+            Self::Bytes(bytes) if human => tagged(serializer, TAG_BYTES, &human::to_base64(bytes)),
             Self::Bytes(bytes) => serializer.serialize_bytes(bytes),
             Self::Json(text) if human => tagged(serializer, TAG_JSON, text),
             Self::Json(text) => serializer
@@ -251,14 +258,22 @@ impl<'de> Visitor<'de> for ValueVisitor {
         let tag: String = map.next_key()?.ok_or_else(|| de::Error::custom("empty value object"))?;
         match tag.as_str() {
             TAG_JSON => map.next_value().map(Value::Json),
-            TAG_BYTES => map.next_value().map(Value::Bytes),
-            TAG_REAL => {
-                let bits: String = map.next_value()?;
-                bits.parse().map(|bits| Value::Real(f64::from_bits(bits))).map_err(de::Error::custom)
-            }
-            other => Err(de::Error::unknown_variant(other, &[TAG_JSON, TAG_BYTES, TAG_REAL])),
+            TAG_BYTES => read(&mut map, "base64", |text| human::from_base64(text).map(Value::Bytes)),
+            TAG_REAL => read(&mut map, "a double", |text| human::real_from_text(text).map(Value::Real)),
+            TAG_INTEGER => read(&mut map, "a 64-bit integer", |text| text.parse().ok().map(Value::Integer)),
+            other => Err(de::Error::unknown_variant(other, &[TAG_JSON, TAG_BYTES, TAG_REAL, TAG_INTEGER])),
         }
     }
+}
+
+/// A tag's text, as `parse` reads it.
+fn read<'de, A: MapAccess<'de>>(
+    map: &mut A,
+    what: &str,
+    parse: impl FnOnce(&str) -> Option<Value>,
+) -> Result<Value, A::Error> {
+    let text: String = map.next_value()?;
+    parse(&text).ok_or_else(|| de::Error::custom(format_args!("not {what}")))
 }
 
 #[cfg(test)]
@@ -310,6 +325,28 @@ mod tests {
     fn integers_beyond_i64_are_refused() {
         let bytes = rmp_serde::to_vec(&u64::MAX).expect("encodes");
         assert!(rmp_serde::from_slice::<Value>(&bytes).is_err());
+    }
+
+    /// What JavaScript reads: `JSON.parse` makes doubles of all numbers.
+    #[test]
+    fn json_holds_what_a_double_cannot_as_text() {
+        let shown = [
+            (Value::Integer((1 << 53) - 1), "9007199254740991"),
+            (Value::Integer(1 << 53), r#"{"integer":"9007199254740992"}"#),
+            (Value::Integer(i64::MIN), r#"{"integer":"-9223372036854775808"}"#),
+            (Value::Real(1.0), r#"{"real":"1.0"}"#),
+            (Value::Real(-0.0), r#"{"real":"-0.0"}"#),
+            (Value::Real(f64::NAN), r#"{"real":"NaN"}"#),
+            (Value::Real(f64::NEG_INFINITY), r#"{"real":"-inf"}"#),
+            (Value::Bytes(vec![0, 255]), r#"{"bytes":"AP8="}"#),
+        ];
+        for (value, json) in shown {
+            assert_eq!(serde_json::to_string(&value).expect("encodes"), json);
+            assert_eq!(serde_json::from_str::<Value>(json).expect("decodes"), value);
+        }
+        for wrong in [r#"{"real":"wide"}"#, r#"{"bytes":"?"}"#, r#"{"integer":"9223372036854775808"}"#, "{}", "[]"] {
+            assert!(serde_json::from_str::<Value>(wrong).is_err(), "{wrong}");
+        }
     }
 
     proptest! {

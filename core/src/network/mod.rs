@@ -58,6 +58,16 @@ pub trait Network: Send + Sync + std::fmt::Debug + 'static {
 
     /// What carries messages now.
     fn carrier(&self) -> Carrier;
+
+    /// Why that, and no other.
+    fn reason(&self) -> CarrierReason {
+        CarrierReason::Only
+    }
+
+    /// Whether a stream of [`Self::subscribe`] tells of changes now, so that asking for them often is needless.
+    fn is_pushing(&self) -> bool {
+        self.carrier().is_live()
+    }
 }
 
 /// Something arrived, or may have.
@@ -74,7 +84,7 @@ pub enum Ingress {
 pub enum Carrier {
     /// NATS, with live events.
     Nats,
-    /// HTTP, by polling.
+    /// HTTP, with wakeups where proxies let them through, else by polling.
     Http,
     /// A server in this process.
     Memory,
@@ -83,11 +93,47 @@ pub enum Carrier {
 }
 
 impl Carrier {
-    /// Whether changes arrive by themselves, without polling.
+    /// Whether changes arrive by themselves, with their rows.
     #[must_use]
     pub const fn is_live(self) -> bool {
         matches!(self, Self::Nats | Self::Memory)
     }
+}
+
+/// Why this carrier carries, and no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CarrierReason {
+    /// There is no other.
+    #[default]
+    Only,
+    /// It is the preferred one.
+    Preferred,
+    /// The preferred one failed. It is tried again by itself.
+    Fallback {
+        /// How it failed last.
+        trouble: CarrierTrouble,
+    },
+    /// The preferred one answers again, and is returned to when it goes on to.
+    Proving {
+        /// How it failed last.
+        after: CarrierTrouble,
+    },
+}
+
+/// How a carrier failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CarrierTrouble {
+    /// It is not connected.
+    Disconnected,
+    /// A call failed at once.
+    Unavailable,
+    /// A call was not answered in time.
+    NoAnswer {
+        /// Which.
+        call: &'static str,
+        /// The deadline that passed.
+        after_ms: u64,
+    },
 }
 
 /// Why a call did not return what was asked.
@@ -114,6 +160,14 @@ pub enum NetworkError {
     /// The server answered that it will not serve this.
     #[error(transparent)]
     Fault(#[from] Fault),
+    /// The carrier does not let this device do it, or not say who it is; the next may.
+    #[error("{carrier:?} does not permit {what}")]
+    NotPermitted {
+        /// Which carrier.
+        carrier: Carrier,
+        /// What was not permitted.
+        what: String,
+    },
     /// The message does not fit through this carrier; the next may take it.
     #[error("message of {actual} bytes, {carrier:?} takes at most {max}")]
     TooLarge {
@@ -136,7 +190,8 @@ impl NetworkError {
     /// Whether another carrier may succeed where this one failed.
     #[must_use]
     pub const fn is_carrier_trouble(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Timeout { .. }) || self.is_too_large()
+        matches!(self, Self::Unavailable { .. } | Self::Timeout { .. } | Self::NotPermitted { .. })
+            || self.is_too_large()
     }
 
     /// Whether a message did not fit, on its way there or back: nothing is wrong with the carrier.

@@ -6,7 +6,7 @@
 use rmp::Marker;
 
 /// The deepest nesting any message of ours has, with room to grow.
-const DEPTH_MAX: usize = 16;
+pub(super) const DEPTH_MAX: usize = 16;
 
 /// What a walk found wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -37,8 +37,11 @@ pub(super) fn deflate(bytes: &[u8]) -> Vec<u8> {
     zstd::bulk::compress(bytes, LEVEL).expect("BUG: the buffer is as large as a frame of these bytes can be")
 }
 
-/// What one frame holds, of at most `max` bytes; no more than that is ever allocated for it, the window aside.
-pub(super) fn inflate(frame: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
+/// What one zstd frame holds, of at most `max` bytes; no more than that is ever allocated for it, a window of 8 MiB aside.
+///
+/// # Errors
+/// [`InflateError`].
+pub fn inflate(frame: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
     let mut decoder = Decoder::with_buffer(frame)?.single_frame();
     decoder.window_log_max(WINDOW_LOG_MAX)?;
     let mut bytes = Vec::new();

@@ -27,7 +27,7 @@ pub enum WireError {
         actual: usize,
     },
     /// Not one well-formed MessagePack value of bounded depth.
-    #[error("malformed MessagePack: {0}")]
+    #[error("malformed: {0}")]
     Malformed(#[from] BoundsError),
     /// A compressed body that is none, or is too large.
     #[error("compressed body: {0}")]
@@ -39,6 +39,16 @@ pub enum WireError {
         expected: u16,
         /// What came.
         actual: u16,
+    },
+    /// Not JSON, or JSON that is not the message that belongs here.
+    #[error("not the expected JSON: {words}")]
+    Json {
+        /// The parser's words, with the place; the first of them.
+        words: String,
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1.
+        column: usize,
     },
     /// Well-formed, but not the message that belongs here.
     #[error("not the expected message: {0}")]

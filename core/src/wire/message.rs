@@ -9,6 +9,7 @@ use crate::model::{
 
 /// Opens a session for a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct SessionRequest {
     /// The device.
     pub client_id: ClientId,
@@ -16,6 +17,7 @@ pub struct SessionRequest {
 
 /// Who the server sees, and what that user may see.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct Session {
     /// The user that the connection proved.
     pub user_id: UserId,
@@ -29,6 +31,7 @@ pub struct Session {
 
 /// One audience of a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct AudienceHead {
     /// The audience.
     pub audience_key: AudienceKey,
@@ -40,6 +43,7 @@ pub struct AudienceHead {
 
 /// Asks for what came after these cursors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct FetchRequest {
     /// The asking device.
     pub client_id: ClientId,
@@ -51,6 +55,7 @@ pub struct FetchRequest {
 
 /// Records after the request's cursors, in order of server_ingest_id, from one consistent read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct FetchPage {
     /// The server's history.
     pub epoch: Epoch,
@@ -64,6 +69,7 @@ pub struct FetchPage {
 
 /// An accepted record as it travels to clients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct LogRecord {
     /// The record; its server_ingest_id is always set.
     pub record: ActionRecord,
@@ -77,6 +83,7 @@ pub struct LogRecord {
 
 /// The accepted records of one commit with their rows in one audience, as published live.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct Slice {
     /// The server's history.
     pub epoch: Epoch,
@@ -92,6 +99,7 @@ pub struct Slice {
 
 /// A device's pending work, offered to the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct UploadBatch {
     /// Names this content: the server answers a repeated batch from what it has.
     pub batch_id: BatchId,
@@ -107,6 +115,7 @@ pub struct UploadBatch {
 
 /// One pending record. Device and user come from the batch and the connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct UploadRecord {
     /// The record's id.
     pub id: ActionId,

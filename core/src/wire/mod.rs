@@ -6,13 +6,16 @@
 mod bounds;
 mod compressed;
 mod envelope;
+mod json;
 mod message;
 mod outcome;
 mod snapshot;
+mod wakeup;
 
 pub use bounds::is_one_map;
-pub use compressed::InflateError;
+pub use compressed::{InflateError, inflate};
 pub use envelope::{WIRE_VERSION, WireError, decode, encode, encode_compressed};
+pub use json::{decode_json, encode_json};
 pub use message::{
     AudienceHead, FetchPage, FetchRequest, LogRecord, Session, SessionRequest, Slice, UploadBatch, UploadRecord,
 };
@@ -21,3 +24,4 @@ pub use snapshot::{
     AudienceDigest, DigestReply, DigestRequest, SnapshotAudience, SnapshotChunk, SnapshotHeader, SnapshotPosition,
     SnapshotRequest, SnapshotRow,
 };
+pub use wakeup::{EndReason, StreamEnd, Wakeup};

@@ -8,6 +8,7 @@ use crate::model::{ActionId, BatchId, Cursors, Epoch, ServerIngestId};
 
 /// The fate of one upload. Nothing but [`Outcome::Accepted`] means that anything was kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// All records are committed in Postgres.
@@ -62,6 +63,7 @@ pub enum Outcome {
 
 /// Why one record can never be accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RejectionKind {
     /// Row Level Security or audience membership says no.
@@ -84,6 +86,7 @@ pub enum RejectionKind {
 
 /// An [`Outcome`] on its way to the device that uploaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct OutcomeMessage {
     /// Which batch; `None` if it could not be read.
     pub batch_id: Option<BatchId>,
@@ -93,6 +96,7 @@ pub struct OutcomeMessage {
 
 /// The answer to `session` and `fetch`: the thing itself, or the fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Reply<T> {
     /// As asked.
@@ -121,6 +125,7 @@ impl<T> From<Reply<T>> for Result<T, Fault> {
 
 /// A request was not served.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[error("{code:?}: {message}")]
 pub struct Fault {
     /// The class, stable across versions.
@@ -139,6 +144,7 @@ impl Fault {
 
 /// Classes of [`Fault`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FaultCode {
     /// No valid token: get a new one.

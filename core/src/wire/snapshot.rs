@@ -15,6 +15,7 @@ use crate::model::{
 
 /// Asks for the first chunk of a snapshot, or for the next one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct SnapshotRequest {
     /// The asking device.
     pub client_id: ClientId,
@@ -30,6 +31,7 @@ pub struct SnapshotRequest {
 
 /// A chunk of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct SnapshotPosition {
     /// Which snapshot.
     pub snapshot_id: SnapshotId,
@@ -39,6 +41,7 @@ pub struct SnapshotPosition {
 
 /// One chunk: the same again whenever it is asked for again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct SnapshotChunk {
     /// Which snapshot, and which chunk of it.
     pub position: SnapshotPosition,
@@ -52,6 +55,7 @@ pub struct SnapshotChunk {
 
 /// What a snapshot is of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct SnapshotHeader {
     /// Those of the asked audiences that the user is in, in byte order.
     pub audiences: Vec<SnapshotAudience>,
@@ -61,6 +65,7 @@ pub struct SnapshotHeader {
 
 /// One audience of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct SnapshotAudience {
     /// The audience.
     pub audience_key: AudienceKey,
@@ -74,6 +79,7 @@ pub struct SnapshotAudience {
 
 /// A row as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct SnapshotRow {
     /// The row's table.
     pub table: TableName,
@@ -87,6 +93,7 @@ pub struct SnapshotRow {
 
 /// Asks for the digests of some audiences.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct DigestRequest {
     /// The asking device.
     pub client_id: ClientId,
@@ -98,6 +105,7 @@ pub struct DigestRequest {
 
 /// The digests of some audiences, from one consistent read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct DigestReply {
     /// The server's history.
     pub epoch: Epoch,
@@ -107,6 +115,7 @@ pub struct DigestReply {
 
 /// The rows of one audience in a few bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct AudienceDigest {
     /// The audience's head when the rows were read.
     pub head: Cursor,

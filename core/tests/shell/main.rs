@@ -2,6 +2,7 @@
 //! processes on one database file.
 
 mod bridge;
+mod busy;
 mod driver;
 mod live;
 mod pages;

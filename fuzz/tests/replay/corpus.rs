@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use synchrotron_core::model::{AudienceKey, ClientId, Columns, UserId, Value};
+use synchrotron_core::wire::{self, DigestRequest, FetchRequest, SessionRequest, Slice, SnapshotRequest, UploadBatch};
 use synchrotron_fuzz::{TOKEN_SECRET, TOKEN_USER};
 use synchrotron_nats::subjects::{ProcessToken, RpcMethod, SubjectPrefix, Subjects, UserToken};
 use uuid::Uuid;
@@ -47,13 +50,21 @@ fn made() -> Vec<Input> {
     let json = serde_json::to_vec(&columns).expect("columns have a JSON form");
     inputs.push(("columns_json", "awkward".to_owned(), json));
     inputs.extend(subjects());
+    inputs.extend(ids());
+    inputs.extend(routed());
+    inputs.extend(over_http());
     inputs.push(("token", "alice".to_owned(), token().into_bytes()));
     inputs
 }
 
-/// Version 1 of every message as it is frozen beside the wire's golden test.
+/// Version 1 of a message as it is frozen beside the wire's golden test.
+fn frozen(file: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/wire/v1");
+    from_hex(&std::fs::read_to_string(folder.join(format!("{file}.hex"))).expect("a frozen message"))
+}
+
+/// All of them.
 fn messages() -> Vec<Input> {
-    let frozen = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/wire/v1");
     let targets = [
         ("session_request", "session_request"),
         ("session_reply", "session_reply"),
@@ -74,10 +85,7 @@ fn messages() -> Vec<Input> {
         ("outcome_refused", "outcome"),
         ("outcome_of_an_unreadable_batch", "outcome"),
     ];
-    let read = |(file, target): (&str, &'static str)| {
-        let text = std::fs::read_to_string(frozen.join(format!("{file}.hex"))).expect("a frozen message");
-        (target, file.to_owned(), from_hex(&text))
-    };
+    let read = |(file, target): (&str, &'static str)| (target, file.to_owned(), frozen(file));
     let mut inputs: Vec<Input> = targets.map(read).into();
     let page = inputs.iter().find(|(target, ..)| *target == "fetch_reply").expect("one of them").2.clone();
     // After `{v: 1, body:`, which is nine bytes.
@@ -122,6 +130,89 @@ fn subjects() -> Vec<Input> {
         ("held", subjects.held(ProcessToken::new(1), &UserToken::of(&plain), client_id)),
     ];
     made.map(|(name, subject)| ("subject", name.to_owned(), subject.as_str().as_bytes().to_vec())).into()
+}
+
+/// An audience and a user in two lines.
+fn ids() -> Vec<Input> {
+    let long = "x".repeat(200);
+    let made = [("plain", "project:1\nalice"), ("awkward", "a.b >*=🎭\n=none"), ("hashed", &format!("{long}\na.>"))];
+    made.map(|(name, text)| ("subjects_of_ids", name.to_owned(), text.as_bytes().to_vec())).into()
+}
+
+/// Frozen messages on the subjects that they belong to.
+fn routed() -> Vec<Input> {
+    let subjects = Subjects::new(SubjectPrefix::default());
+    let user = UserId::new("alice").expect("ok");
+    let token = UserToken::of(&user);
+    let batch: UploadBatch = message("upload_batch");
+    let page: Slice = message("slice");
+    let audience = batch.records.iter().flat_map(|record| &record.rows).next().map(|row| &row.audience_key);
+    let held: SnapshotRequest = message("snapshot_request_resumed");
+    let client_of = |method| match method {
+        "session" => message::<SessionRequest>("session_request").client_id,
+        "fetch" => message::<FetchRequest>("fetch_request").client_id,
+        "snapshot" => message::<SnapshotRequest>("snapshot_request").client_id,
+        _ => message::<DigestRequest>("digest_request").client_id,
+    };
+    let methods = [RpcMethod::Session, RpcMethod::Fetch, RpcMethod::Snapshot, RpcMethod::Digest];
+    let request = |method: RpcMethod| {
+        let name = method.as_str();
+        (name, subjects.rpc(&user, client_of(name), method).to_string(), format!("{name}_request"))
+    };
+    let mut inputs: Vec<_> = methods.into_iter().map(request).collect();
+    inputs.extend([
+        ("up", subjects.up(audience, &user, batch.client_id).to_string(), "upload_batch".to_owned()),
+        (
+            "held",
+            subjects.held(ProcessToken::new(1), &token, held.client_id).to_string(),
+            "snapshot_request_resumed".to_owned(),
+        ),
+        ("live", subjects.live(&page.audience_key).to_string(), "slice".to_owned()),
+        ("log", subjects.log(&page.audience_key).to_string(), "slice".to_owned()),
+        ("outcome", subjects.outcome(&token, batch.client_id).to_string(), "outcome_accepted".to_owned()),
+    ]);
+    let input = |(name, subject, file): (&str, String, String)| {
+        let bytes = [subject.as_bytes(), b"\n", &frozen(&file)].concat();
+        ("routed_message", name.to_owned(), bytes)
+    };
+    inputs.into_iter().map(input).collect()
+}
+
+fn message<T: DeserializeOwned>(file: &str) -> T {
+    wire::decode(&frozen(file), 1 << 20).expect("a frozen message is read")
+}
+
+/// Requests in both forms, compressed and not; and what else HTTP reads.
+fn over_http() -> Vec<Input> {
+    let requests = messages();
+    let of = |target: &str| &requests.iter().find(|(of, ..)| *of == target).expect("one of them").2;
+    let mut inputs = Vec::new();
+    for (target, packed, json) in [
+        ("http_session", of("session_request"), in_json::<SessionRequest>(of("session_request"))),
+        ("http_fetch", of("fetch_request"), in_json::<FetchRequest>(of("fetch_request"))),
+        ("http_upload", of("upload_batch"), in_json::<UploadBatch>(of("upload_batch"))),
+        ("http_snapshot", of("snapshot_request"), in_json::<SnapshotRequest>(of("snapshot_request"))),
+        ("http_digest", of("digest_request"), in_json::<DigestRequest>(of("digest_request"))),
+    ] {
+        let frame = zstd::bulk::compress(&json, 3).expect("compresses");
+        let heads: [(&str, &[u8], &[u8]); 3] = [
+            ("packed", b"\n\n", packed),
+            ("json", b"application/json\n\n", &json),
+            ("json_zstd", b"application/json\nzstd\n", &frame),
+        ];
+        inputs.extend(heads.map(|(name, head, body)| (target, name.to_owned(), [head, body].concat())));
+    }
+    let id = Uuid::from_u128(7);
+    let told = format!("{{\"epoch\":\"{id}\",\"heads\":{{\"project:1\":7}},\"seen\":\"{id}\"}}");
+    let stream = format!("retry: 500\n: listening\n\nevent: wakeup\ndata: {told}\nid: {id}\n\n: alive\n\n");
+    inputs.push(("http_events", "wakeup".to_owned(), stream.into_bytes()));
+    inputs.push(("http_poll", "seen".to_owned(), format!("seen={id}&wait=25").into_bytes()));
+    inputs.push(("http_accept", "packed".to_owned(), b"text/html;q=0.9, application/vnd.msgpack, */*;q=0.1".to_vec()));
+    inputs
+}
+
+fn in_json<T: Serialize + DeserializeOwned>(message: &[u8]) -> Vec<u8> {
+    wire::encode_json(&wire::decode::<T>(message, 1 << 20).expect("a frozen message"))
 }
 
 /// Good until the year 9999.

@@ -9,6 +9,7 @@ pub(crate) fn unreadable(error: &WireError) -> Fault {
         WireError::Version { .. } => FaultCode::UnsupportedVersion,
         WireError::Malformed(_)
         | WireError::Compressed(InflateError::Damaged(_) | InflateError::Trailing { .. })
+        | WireError::Json { .. }
         | WireError::Shape(_) => FaultCode::Malformed,
     };
     Fault::new(code, error.to_string())

@@ -27,12 +27,12 @@ pub struct Finding {
     pub level: Level,
     /// What kind of thing, for programs: `no_policy`.
     pub kind: &'static str,
-    /// Which table, view, role or server.
+    /// Which table, view, role, stream or server.
     #[serde(rename = "where")]
     pub place: String,
     /// What is so, for people.
     pub what: String,
-    /// SQL that mends it, where there is one; names in angle brackets are the app's to choose.
+    /// SQL that mends it, or a command of NATS's; names in angle brackets are the app's to choose.
     pub remedy: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What is wrong with an app's schema, roles and policies, and how to mend it.
+//! What is wrong with an app's schema, roles and policies, and with the streams in NATS, and how to mend it.
 //!
 //! Place in the journey: before it. The command `check` asks; nothing is changed by asking. What would keep a server from
 //! starting comes from the same functions that a starting server asks.
@@ -7,6 +7,7 @@
 
 mod access;
 mod finding;
+mod streams;
 mod table;
 mod view;
 
@@ -15,6 +16,7 @@ use sqlx_postgres::PgConnection;
 pub use finding::{Finding, Level};
 
 use crate::StartError;
+use crate::api::nats::NatsApiSettings;
 use crate::materialize::inspect;
 use crate::pg;
 use crate::settings::Settings;
@@ -56,6 +58,11 @@ pub async fn check(settings: &Settings) -> Result<Vec<Finding>, StartError> {
     }
     findings.sort_by_key(|finding| finding.level);
     Ok(findings)
+}
+
+/// Looks at what the settings name in NATS: the streams that are there, and nothing else.
+pub async fn check_nats(settings: &NatsApiSettings) -> Vec<Finding> {
+    streams::look(settings).await
 }
 
 async fn look_closer(

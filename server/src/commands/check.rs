@@ -1,9 +1,9 @@
-//! `check`: what is wrong with an app's tables, roles and policies.
+//! `check`: what is wrong with an app's tables, roles and policies, and with streams.
 
 use std::process::ExitCode;
 
 use clap::Args;
-use synchrotron_server::check::{Finding, Level, check};
+use synchrotron_server::check::{Finding, Level, check, check_nats};
 
 use super::{CommandError, say, say_json};
 use crate::flags::SettingsFlags;
@@ -21,7 +21,12 @@ pub(crate) struct Check {
 impl Check {
     /// Looks, and fails if something is wrong; warnings are no failure.
     pub(super) async fn run(self) -> Result<ExitCode, CommandError> {
-        let findings = check(&self.settings.load()?.core).await?;
+        let settings = self.settings.load()?;
+        let mut findings = check(&settings.core).await?;
+        if let Some(nats) = &settings.nats {
+            findings.extend(check_nats(nats).await);
+            findings.sort_by_key(|finding| finding.level);
+        }
         if self.json {
             say_json(&findings)?;
         } else {

@@ -5,8 +5,11 @@
 
 mod check;
 mod compact;
+mod duration;
 mod epoch;
 mod migrate;
+mod nats_config;
+mod republish;
 mod serve;
 mod status;
 mod token;
@@ -16,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use serde::Serialize;
+use synchrotron_server::api::nats::NatsApiError;
 use synchrotron_server::auth::MintError;
 use synchrotron_server::compaction::CompactionError;
 use synchrotron_server::config::ConfigError;
@@ -36,8 +40,12 @@ pub(crate) enum Command {
     Compact(compact::Compact),
     /// Begin another history, after the database was restored from a backup.
     Epoch(epoch::Epoch),
+    /// Publish slices of the log again, into a JetStream that lost its store.
+    Republish(republish::Republish),
     /// Say how Postgres, the log, the outbox and NATS are.
     Status(status::Status),
+    /// Write the configuration of a nats-server that lets each user do what is theirs.
+    NatsConfig(nats_config::NatsConfig),
     /// Make a token for a user, for development.
     Token(token::Token),
 }
@@ -56,7 +64,9 @@ impl Command {
             Self::Check(check) => check.run().await,
             Self::Compact(compact) => compact.run().await,
             Self::Epoch(epoch) => epoch.run().await,
+            Self::Republish(republish) => republish.run().await,
             Self::Status(status) => status.run().await,
+            Self::NatsConfig(config) => config.run(),
             Self::Token(token) => token.run(),
         }
     }
@@ -80,6 +90,12 @@ pub(crate) enum CommandError {
     /// No other history began.
     #[error("postgres refused to begin another history: {0}")]
     Epoch(#[source] sqlx_core::Error),
+    /// It is about NATS, and the settings name none.
+    #[error("no NATS is configured: set nats.url, NATS_URL or --nats-url")]
+    NoNats,
+    /// NATS refused, or cannot be reached.
+    #[error(transparent)]
+    Nats(#[from] NatsApiError),
     /// The server does not start.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -98,9 +114,13 @@ impl CommandError {
     /// 2 if only another command line or configuration can help.
     pub(crate) fn exit_code(&self) -> ExitCode {
         let start = match self {
-            Self::Config(_) | Self::Settings(_) | Self::Telemetry(_) | Self::Mint(_) => return ExitCode::from(2),
+            Self::Config(_) | Self::Settings(_) | Self::NoNats | Self::Telemetry(_) | Self::Mint(_) => {
+                return ExitCode::from(2);
+            }
             Self::Start(start) | Self::Server(ServerError::Service(start)) => start,
-            Self::Compaction(_) | Self::Epoch(_) | Self::Server(_) | Self::Stdout(_) => return ExitCode::FAILURE,
+            Self::Compaction(_) | Self::Epoch(_) | Self::Nats(_) | Self::Server(_) | Self::Stdout(_) => {
+                return ExitCode::FAILURE;
+            }
         };
         if matches!(start, StartError::Settings(_)) { ExitCode::from(2) } else { ExitCode::FAILURE }
     }

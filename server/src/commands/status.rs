@@ -70,6 +70,7 @@ fn describe_log(log: &LogStatus) -> Vec<String> {
 fn describe_nats(nats: &NatsStatus) -> Vec<String> {
     let mut lines = vec![line("nats", nats.nats_server_version.as_deref().unwrap_or("away"))];
     lines.extend(nats.error.iter().map(|error| line("nats error", error)));
+    lines.extend(nats.not_shrunk.iter().map(|fault| line("not shrunk", fault)));
     lines.extend(nats.streams.iter().map(|stream| {
         let waiting = stream.waiting.map(|waiting| format!(", {waiting} waiting")).unwrap_or_default();
         let state = if stream.exists {

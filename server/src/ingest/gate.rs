@@ -11,8 +11,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx_core::row::Row;
-use sqlx_postgres::{PgConnection, PgRow};
-use synchrotron_core::model::{AudienceKey, ClientId, Cursor, Cursors, UserId};
+use sqlx_postgres::PgConnection;
+use synchrotron_core::model::{AudienceKey, ClientId, Cursor, Cursors, IdError, UserId};
 use synchrotron_core::wire::{Outcome, UploadBatch};
 
 use super::findings::Findings;
@@ -69,14 +69,30 @@ pub(crate) async fn audiences_of(
     conn: &mut PgConnection,
     user_id: &UserId,
 ) -> Result<BTreeSet<AudienceKey>, sqlx_core::Error> {
-    let rows = query("/* audiences */ SELECT a FROM synchrotron.audiences_of($1) a WHERE a IS NOT NULL")
-        .bind(user_id.as_str())
-        .fetch_all(conn)
-        .await?;
-    let key = |row: &PgRow| {
-        AudienceKey::new(row.try_get::<String, _>(0)?).map_err(|error| sqlx_core::Error::Decode(Box::new(error)))
-    };
-    rows.iter().map(key).collect()
+    Ok(audiences_of_all(conn, &BTreeSet::from([user_id])).await?.into_values().next().unwrap_or_default())
+}
+
+/// The audiences of several users.
+pub(crate) async fn audiences_of_all<'u>(
+    conn: &mut PgConnection,
+    users: &BTreeSet<&'u UserId>,
+) -> Result<BTreeMap<&'u UserId, BTreeSet<AudienceKey>>, sqlx_core::Error> {
+    let rows = query(
+        "/* audiences */ SELECT u.user_id, a FROM unnest($1::text[]) AS u(user_id) \
+         CROSS JOIN LATERAL synchrotron.audiences_of(u.user_id) a WHERE a IS NOT NULL",
+    )
+    .bind(users.iter().map(|user_id| user_id.as_str()).collect::<Vec<_>>())
+    .fetch_all(conn)
+    .await?;
+    let mut audiences: BTreeMap<&UserId, BTreeSet<AudienceKey>> =
+        users.iter().map(|user_id| (*user_id, BTreeSet::new())).collect();
+    let unreadable = |error| sqlx_core::Error::Decode(Box::<IdError>::new(error));
+    for row in &rows {
+        let user_id = UserId::new(row.try_get::<String, _>(0)?).map_err(unreadable)?;
+        let of_user = audiences.get_mut(&user_id).expect("BUG: only these users were asked for");
+        of_user.insert(AudienceKey::new(row.try_get::<String, _>(1)?).map_err(unreadable)?);
+    }
+    Ok(audiences)
 }
 
 /// An audience that an upload's gate covers and whose head is above the device's cursor.

@@ -18,7 +18,6 @@ mod findings;
 mod gate;
 mod group;
 mod known;
-mod limits;
 mod own;
 mod pass;
 mod queue;
@@ -33,7 +32,7 @@ use synchrotron_core::wire::{Fault, FaultCode, Outcome, RejectionKind, UploadBat
 
 #[cfg(test)]
 pub(crate) use findings::FINDINGS;
-pub(crate) use gate::audiences_of;
+pub(crate) use gate::{audiences_of, audiences_of_all};
 #[cfg(test)]
 pub(crate) use known::KNOWN;
 pub(crate) use known::{bind_client, read_epoch};

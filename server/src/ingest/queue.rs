@@ -21,8 +21,8 @@ use synchrotron_core::wire::{Outcome, UploadBatch};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::limits::{Limits, Share};
 use super::{Ingest, RETRY_AFTER_MS, Upload};
+use crate::limits::{Share, UserLimits};
 
 /// An upload and who waits for its outcome.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ struct Waiting {
 #[derive(Debug)]
 pub(crate) struct IngestQueue {
     waiting: mpsc::Sender<Waiting>,
-    limits: Limits,
+    limits: UserLimits,
     _workers: JoinSet<()>,
 }
 
@@ -55,7 +55,8 @@ impl IngestQueue {
         for _worker in 0..bounds.workers {
             workers.spawn(worker.clone().work());
         }
-        Self { waiting, limits: Limits::new(&bounds), _workers: workers }
+        let limits = UserLimits::new(bounds.waiting_per_user_max, bounds.records_per_second_per_user);
+        Self { waiting, limits, _workers: workers }
     }
 
     /// Waits for the outcome of an upload.

@@ -95,9 +95,9 @@ pub(crate) fn ever_whole(logged: &[Logged]) -> bool {
 }
 
 /// Every column that any effect, amended away or not, has set.
-pub(crate) fn columns_named(logged: &[Logged]) -> BTreeSet<&str> {
+pub(crate) fn columns_named<'l>(logged: impl IntoIterator<Item = &'l Logged>) -> BTreeSet<&'l str> {
     logged
-        .iter()
+        .into_iter()
         .filter_map(|logged| logged.patch.effect.columns())
         .flat_map(|c| c.keys().map(String::as_str))
         .collect()

@@ -25,6 +25,13 @@ struct Change {
 }
 
 impl Change {
+    /// Whether columns vanish that the row has from its image, so that only effects beneath it can tell who set them.
+    fn loses_more_than(&self, history: &History) -> bool {
+        let (Some(before), Some(after), Some(_)) = (&self.before, &self.after, &history.base) else { return false };
+        let named = columns_named(&history.logged);
+        before.columns.keys().any(|name| !after.columns.contains_key(name) && !named.contains(name.as_str()))
+    }
+
     /// Whether a plain SQL write has removed the row, or moved it to another audience, and is not in the log yet. It will
     /// be the newest of the row, so a late effect must not bring the row back.
     fn is_overtaken(&self, present: Option<&AudienceKey>) -> bool {
@@ -65,8 +72,10 @@ impl Materializer<'_> {
         if change.before == change.after || change.is_overtaken(present.as_ref()) {
             return Ok(());
         }
+        let beneath =
+            if change.loses_more_than(&history) { self.whole_history(key, record.number).await? } else { Vec::new() };
         self.actor.act_as(if correction { Acting::User } else { Acting::Server }).await?;
-        let named = columns_named(&history.logged);
+        let named = columns_named(history.logged.iter().chain(&beneath));
         self.write((table, key), present, change, &named, patches[0]).await
     }
 

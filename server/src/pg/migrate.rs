@@ -11,7 +11,7 @@ use sqlx_postgres::{PgConnection, PgPool};
 use super::query;
 use crate::StartError;
 
-const MIGRATIONS: [(i64, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str); 9] = [
     (1, "log", include_str!("../../migrations/0001_log.sql")),
     (2, "access", include_str!("../../migrations/0002_access.sql")),
     (3, "floors", include_str!("../../migrations/0003_floors.sql")),
@@ -20,6 +20,7 @@ const MIGRATIONS: [(i64, &str, &str); 8] = [
     (6, "sql_writes", include_str!("../../migrations/0006_sql_writes.sql")),
     (7, "trace", include_str!("../../migrations/0007_trace.sql")),
     (8, "lean_log", include_str!("../../migrations/0008_lean_log.sql")),
+    (11, "leases", include_str!("../../migrations/0011_leases.sql")),
 ];
 
 /// One step of the schema `synchrotron`.

@@ -8,6 +8,8 @@ mod history;
 mod kills;
 mod memory;
 mod migrate;
+mod nats;
+mod nats_config;
 mod process;
 mod serve;
 mod spans;

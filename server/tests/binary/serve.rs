@@ -3,16 +3,18 @@
 use synchrotron_testkit::free_port;
 
 use crate::database::Database;
+use crate::nats_config::{NATS_SECRET, nats};
 use crate::process::{Running, SECRET, run};
 
 #[tokio::test]
 async fn it_serves_until_it_is_told_to_stop() {
     let database = Database::create().await;
-    let nats = synchrotron_testkit::nats().await.expect("nats-server");
+    let nats = nats("test-binary").await;
     let address = format!("127.0.0.1:{}", free_port());
     let environment = [
         ("DATABASE_URL", database.url.as_str()),
         ("NATS_URL", nats.url()),
+        ("SYNCHROTRON_NATS_SECRET", NATS_SECRET),
         ("SYNCHROTRON_NATS_PREFIX", "test-binary"),
         ("SYNCHROTRON_LISTEN", &address),
         ("SYNCHROTRON_TABLES", "notes"),

@@ -4,6 +4,7 @@ use serde_json::Value;
 use synchrotron_testkit::free_port;
 
 use crate::database::Database;
+use crate::nats_config::{NATS_SECRET, nats};
 use crate::process::{PATIENCE, Running, SECRET, run, wait_for};
 
 /// A record of an hour ago, whose slice nobody has published.
@@ -52,11 +53,12 @@ async fn it_reports_the_log_and_the_outbox() {
 #[tokio::test]
 async fn it_reports_nats_with_its_streams() {
     let database = Database::create().await;
-    let nats = synchrotron_testkit::nats().await.expect("nats-server");
+    let nats = nats("test-status").await;
     let address = format!("127.0.0.1:{}", free_port());
     let environment = [
         ("DATABASE_URL", database.url.as_str()),
         ("NATS_URL", nats.url()),
+        ("SYNCHROTRON_NATS_SECRET", NATS_SECRET),
         ("SYNCHROTRON_NATS_PREFIX", "test-status"),
         ("SYNCHROTRON_LISTEN", &address),
         ("SYNCHROTRON_TABLES", "notes"),

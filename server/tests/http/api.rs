@@ -12,11 +12,13 @@ use sqlx_postgres::PgConnection;
 use synchrotron_core::model::{ClientId, TableName};
 use synchrotron_core::network::StaticToken;
 use synchrotron_core::wire::{self, Fault, Outcome, Reply, SessionRequest};
-use synchrotron_http::{HttpNetwork, routes};
-use synchrotron_server::api::http::{HttpLimits, router};
+use synchrotron_http::media::Media;
+use synchrotron_http::{HttpNetwork, HttpSettings, routes};
+use synchrotron_server::api::http::{router, serve};
 use synchrotron_server::auth::TokenVerifier;
 use synchrotron_server::service::Service;
 use synchrotron_server::settings::Settings;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::issuer::quick;
@@ -45,6 +47,10 @@ pub(crate) struct Api {
     pub(crate) url: String,
     pub(crate) database: String,
     pub(crate) client: Client,
+    /// What devices speak to it.
+    pub(crate) media: Media,
+    /// Ends it.
+    pub(crate) stop: CancellationToken,
 }
 
 impl Api {
@@ -53,35 +59,39 @@ impl Api {
         Self::start_with(|_| {}).await
     }
 
-    pub(crate) async fn start_with(change: impl FnOnce(&mut HttpLimits)) -> Self {
-        Self::start_as(|_| {}, change).await
-    }
-
-    pub(crate) async fn start_as(set: impl FnOnce(&mut Settings), change: impl FnOnce(&mut HttpLimits)) -> Self {
+    pub(crate) async fn start_with(set: impl FnOnce(&mut Settings)) -> Self {
         let database = synchrotron_testkit::postgres().await.expect("postgres").create_database("http").await;
         let database = database.expect("a database");
         let mut connection = PgConnection::connect(&database).await.expect("connects");
         connection.execute(SCHEMA).await.expect("the app's schema");
+        Self::on(database, set).await
+    }
+
+    /// A server on a database that is there.
+    pub(crate) async fn on(database: String, set: impl FnOnce(&mut Settings)) -> Self {
         let tables = ["notes", "seats"].map(|name| TableName::new(name).expect("ok")).to_vec();
         let mut settings = Settings::new(database.as_str(), tables, SECRET);
+        (settings.max_upload_bytes, settings.max_record_bytes) = (BODY_BYTES_MAX, BODY_BYTES_MAX);
+        settings.http.requests_per_second_per_user = 0;
         set(&mut settings);
         let service = Service::connect(&settings).await.expect("starts");
-        let mut limits = HttpLimits::for_settings(&settings);
-        limits.body_bytes_max = BODY_BYTES_MAX;
-        change(&mut limits);
-        let app =
-            router(service, Arc::new(TokenVerifier::with_limits(&settings.jwt, quick()).expect("verifies")), limits);
+        let verifier = TokenVerifier::with_limits(&settings.jwt, quick()).expect("verifies");
+        let stop = CancellationToken::new();
+        let app = router(service, Arc::new(verifier), stop.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
-        tokio::spawn(async move { axum::serve(listener, app).await });
+        tokio::spawn(serve(listener, app, settings.http, stop.clone()));
         // Whoever is first: clients with TLS want it whatever their URL.
         let _earlier = rustls::crypto::ring::default_provider().install_default();
-        Self { url, database, client: Client::new() }
+        Self { url, database, client: Client::new(), media: Media::default(), stop }
     }
 
     /// The network of a device of this user.
     pub(crate) fn network(&self, user: &str) -> HttpNetwork {
-        HttpNetwork::new(&self.url, Arc::new(StaticToken::new(token(user, 3_600)))).expect("a URL")
+        let mut settings = HttpSettings::default();
+        settings.media = self.media;
+        let token = Arc::new(StaticToken::new(token(user, 3_600)));
+        HttpNetwork::with_settings(&self.url, token, settings).expect("a URL")
     }
 
     pub(crate) async fn post(

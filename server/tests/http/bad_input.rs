@@ -92,7 +92,7 @@ async fn a_body_too_large_is_told_so_and_the_connection_lives_on() {
 
 #[tokio::test]
 async fn a_body_that_never_ends_does_not_hold_the_server() {
-    let api = Api::start_with(|limits| limits.body_within = std::time::Duration::from_millis(200)).await;
+    let api = Api::start_with(|settings| settings.http.body_within = std::time::Duration::from_millis(200)).await;
     let never = reqwest::Body::wrap_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
     let (status, fault) = api.fault(routes::SESSION, never).await;
     assert_eq!((status, fault.code), (StatusCode::BAD_REQUEST, FaultCode::Malformed));
@@ -101,14 +101,24 @@ async fn a_body_that_never_ends_does_not_hold_the_server() {
 
 #[tokio::test]
 async fn more_than_it_can_serve_at_once_is_told_to_come_back() {
-    let api = Api::start_with(|limits| limits.requests_max = 0).await;
+    let api = Api::start_with(|settings| settings.http.requests_max = 1).await;
     let bearer = format!("Bearer {}", token("alice", 3_600));
-    let response = api.post(routes::SESSION, Some(&bearer), wire::encode(&session_request())).await;
-    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    // The one place is held by a body that does not come.
+    let never = reqwest::Body::wrap_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+    let holder =
+        api.client.post(format!("{}{}", api.url, routes::SESSION)).header("authorization", &bearer).body(never);
+    let holder = tokio::spawn(holder.send());
+    let refused = async || {
+        let response = api.post(routes::SESSION, Some(&bearer), wire::encode(&session_request())).await;
+        (response.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(response)
+    };
+    let response =
+        synchrotron_testkit::wait_for("no room", std::time::Duration::from_secs(30), refused).await.expect("full");
     assert_eq!(response.headers()["retry-after"], "1");
     assert_eq!(fault_of(response).await.code, FaultCode::Unavailable);
     let response = api.post(routes::UPLOAD, Some(&bearer), "").await;
     assert_eq!(read::<Reply<Outcome>>(response).await, Reply::Ok(Outcome::Retry { after_ms: 1_000 }));
+    holder.abort();
 }
 
 #[tokio::test]

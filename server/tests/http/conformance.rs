@@ -12,6 +12,7 @@ use sqlx_postgres::{PgConnection, Postgres};
 use synchrotron_core::model::{AudienceKey, ClientId, Columns, RowKey, UserId, Value};
 use synchrotron_core::network::suite::NetworkFixture;
 use synchrotron_core::network::{Network, NetworkError};
+use synchrotron_http::media::Media;
 
 use crate::api::Api;
 
@@ -46,4 +47,16 @@ impl NetworkFixture for Api {
     }
 }
 
-synchrotron_core::network_suite!(Api::start_with(|limits| limits.body_bytes_max = 8 << 20).await);
+async fn roomy() -> Api {
+    Api::start_with(|settings| (settings.max_upload_bytes, settings.max_record_bytes) = (8 << 20, 4 << 20)).await
+}
+
+synchrotron_core::network_suite!(roomy().await);
+
+/// The same server, spoken to in JSON.
+mod json {
+    use super::{Media, roomy};
+    use crate::api::Api;
+
+    synchrotron_core::network_suite!(Api { media: Media::Json, ..roomy().await });
+}

@@ -38,7 +38,7 @@ async fn narrow(jwt: JwtSettings) -> Api {
         settings.page_bytes_max = 1;
         settings.snapshots.chunk_bytes_max = 1;
     };
-    Api::start_as(set, |_| {}).await
+    Api::start_with(set).await
 }
 
 /// A device of a user, whose notes only that user sees.

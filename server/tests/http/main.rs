@@ -2,9 +2,16 @@
 
 mod api;
 mod bad_input;
+mod browsers;
 mod conformance;
+mod devices;
+mod document;
+mod forms;
 mod issuer;
 mod jwks;
 mod lifecycle;
+mod limits;
+mod listening;
+mod snapshots;
 mod tokens;
 mod watched;

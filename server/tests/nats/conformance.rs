@@ -43,36 +43,4 @@ impl NetworkFixture for Stack {
     }
 }
 
-// All rules but `live_events_keep_to_the_users_audiences`: who may subscribe to what is for NATS to enforce, by
-// permissions that are not given out yet.
-synchrotron_core::network_suite! { @rules Stack::start().await;
-    a_session_names_the_user_and_its_heads,
-    a_fetch_brings_the_users_audiences_only,
-    a_fetch_repeats_itself,
-    pages_reach_every_record,
-    accepted_records_are_numbered,
-    a_repeated_batch_has_one_effect,
-    repeated_records_in_another_batch_have_one_effect,
-    a_device_behind_the_head_is_told_the_heads,
-    own_uploads_leave_nobody_behind,
-    a_foreign_audience_is_denied,
-    a_false_audience_is_rejected,
-    a_foreign_device_is_refused,
-    an_id_with_other_content_is_rejected,
-    a_malformed_record_is_rejected,
-    another_epoch_is_told,
-    a_clock_far_ahead_is_told,
-    rows_follow_the_clocks_and_not_the_arrivals,
-    a_correction_amends_its_action_and_keeps_later_writes,
-    equal_corrections_are_one_record,
-    a_snapshot_brings_the_rows_of_the_log,
-    a_chunk_again_is_the_same,
-    a_snapshot_is_one_moment_and_fetch_goes_on_from_it,
-    a_foreign_audience_is_in_no_snapshot,
-    a_snapshot_tells_which_own_records_it_holds,
-    a_snapshot_tells_the_floor,
-    an_unknown_snapshot_is_gone,
-    a_digest_is_that_of_the_rows,
-    a_snapshot_of_another_epoch_is_refused,
-    a_subscriber_hears_of_a_commit,
-}
+synchrotron_core::network_suite!(Stack::start().await);

@@ -6,7 +6,7 @@ use synchrotron_core::wire::{FaultCode, FetchRequest, Outcome};
 use synchrotron_server::auth::Principal;
 use synchrotron_testkit::{NatsOptions, NatsServer};
 
-use crate::stack::Stack;
+use crate::stack::{Stack, conf};
 
 /// Text of about so many bytes that takes up half of them however it is packed.
 fn incompressible(bytes: usize) -> String {
@@ -15,12 +15,9 @@ fn incompressible(bytes: usize) -> String {
 
 #[tokio::test]
 async fn what_nats_does_not_carry_goes_another_way() {
-    let mut options = NatsOptions::default();
+    let mut options = NatsOptions::default().with_config(conf().to_string());
     options.max_payload_bytes = 32 << 10;
     let nats = NatsServer::start(options).await.expect("nats-server");
-    if nats.port().is_err() {
-        return;
-    }
     let stack = Stack::start_on(&nats, |_| {}).await;
     let alice = stack.device("alice", &["project:1"]).await;
     let mut events = alice.subscribe(&["project:1"]).await;
@@ -41,9 +38,8 @@ async fn what_nats_does_not_carry_goes_another_way() {
 
 #[tokio::test]
 async fn an_upload_that_is_begun_too_often_is_refused() {
-    let nats = synchrotron_testkit::nats().await.expect("nats-server");
     // The first delivery is one too many.
-    let stack = Stack::start_on(nats, |api| api.deliveries_max = 0).await;
+    let stack = Stack::start_with(|api| api.deliveries_max = 0).await;
     let alice = stack.device("alice", &["project:1"]).await;
     let outcome = alice.network.upload(&alice.seat("s1", "project:1")).await.expect("an outcome");
     assert!(matches!(&outcome, Outcome::Refused(fault) if fault.code == FaultCode::Malformed), "{outcome:?}");

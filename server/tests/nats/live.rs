@@ -5,7 +5,7 @@ use synchrotron_core::network::{Ingress, Network};
 use synchrotron_core::wire::{FetchRequest, OutcomeMessage, Slice, encode};
 use synchrotron_nats::subjects::UserToken;
 
-use crate::stack::{Stack, bearer, key, token};
+use crate::stack::{Stack, key};
 
 #[tokio::test]
 async fn slices_form_a_chain() {
@@ -79,7 +79,7 @@ async fn what_cannot_be_read_wakes() {
     let stack = Stack::start().await;
     let bob = stack.device("bob", &["project:1"]).await;
     let mut events = bob.subscribe(&["project:1"]).await;
-    let raw = stack.raw().await;
+    let raw = stack.admin().await;
     let live = stack.subjects.live(&key("project:1"));
     raw.publish(live.clone(), "no slice".into()).await.expect("sends");
     events.wakeup().await;
@@ -100,7 +100,7 @@ async fn a_reader_who_sleeps_is_woken_by_the_overflow() {
     let alice = stack.device("alice", &["project:1"]).await;
     let bob = stack.device("bob", &["project:1"]).await;
     let mut events = bob.subscribe(&["project:1"]).await;
-    let raw = stack.raw().await;
+    let raw = stack.admin().await;
     let slice = Slice {
         epoch: bob.session.epoch,
         audience_key: key("project:1"),
@@ -129,22 +129,20 @@ async fn what_was_sent_while_no_server_ran_is_decided_later() {
     let stack = Stack::start().await;
     let alice = stack.device("alice", &["project:1"]).await;
     let batch = alice.seat("s1", "project:1");
-    let Stack { server, nats_url, subjects, settings, database } = stack;
+    let raw = stack.admin().await;
+    let Stack { server, nats, nats_url, subjects, settings, database } = stack;
     server.shutdown().await;
-    let raw = async_nats::connect(&nats_url).await.expect("connects");
     let outcome = subjects.outcome(&UserToken::of(&alice.user), alice.client_id);
     let mut outcomes = raw.subscribe(outcome).await.expect("subscribes");
     let up = subjects.up(Some(&key("project:1")), &alice.user, alice.client_id);
-    let stored = async_nats::jetstream::new(raw.clone())
-        .publish_with_headers(up, bearer(&token("alice", 3_600)), encode(&batch).into())
-        .await;
+    let stored = async_nats::jetstream::new(raw.clone()).publish(up, encode(&batch).into()).await;
     stored.expect("sends").await.expect("the stream is there");
     let server = synchrotron_server::Server::start(settings.clone()).await.expect("starts");
     let told = futures::StreamExt::next(&mut outcomes);
     let told = tokio::time::timeout(crate::stack::PATIENCE, told).await.expect("in time").expect("an outcome");
     let told: OutcomeMessage = synchrotron_core::wire::decode(&told.payload, 1 << 20).expect("reads");
     assert_eq!(told.batch_id, Some(batch.batch_id));
-    let stack = Stack { server, nats_url, subjects, settings, database };
+    let stack = Stack { server, nats, nats_url, subjects, settings, database };
     assert_eq!(stack.records().await, 1);
     alice.accepted(&batch).await;
     assert_eq!(stack.records().await, 1);

@@ -1,12 +1,12 @@
-//! A server on a database of its own, beneath a prefix of its own, and devices that talk to it.
+//! A server on a database of its own and a NATS of its own, and devices that talk to it.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::HeaderMap;
-use futures::StreamExt;
+use async_nats::ConnectOptions;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use jsonwebtoken::{EncodingKey, Header};
 use serde::Serialize;
 use sqlx_core::connection::Connection;
@@ -19,13 +19,14 @@ use synchrotron_core::model::{
     RowId, TableName, UserId, Value,
 };
 use synchrotron_core::network::{Ingress, Network, NetworkError, StaticToken};
-use synchrotron_core::wire::{Outcome, Session, SessionRequest, Slice, UploadBatch, UploadRecord};
-use synchrotron_nats::subjects::{SubjectPrefix, Subjects};
+use synchrotron_core::wire::{Outcome, Session, SessionRequest, Slice, UploadBatch, UploadRecord, encode};
+use synchrotron_nats::link::Login;
+use synchrotron_nats::subjects::{RpcMethod, SubjectPrefix, Subjects, UserToken, inbox_prefix};
 use synchrotron_nats::{NatsNetwork, NatsSettings};
-use synchrotron_server::api::nats::NatsApiSettings;
-use synchrotron_server::settings::Settings;
+use synchrotron_server::api::nats::{NatsApiSettings, NatsConf, NatsKeys};
+use synchrotron_server::settings::{Secret, Settings};
 use synchrotron_server::{RunningServer, Server, ServerSettings};
-use synchrotron_testkit::{NatsServer, wait_for};
+use synchrotron_testkit::{NatsOptions, NatsServer, wait_for};
 use uuid::Uuid;
 
 pub(crate) const SECRET: &[u8] = b"the secret of these tests";
@@ -48,9 +49,32 @@ const SCHEMA: &str = "
     GRANT SELECT, INSERT, UPDATE, DELETE ON notes, seats TO synchrotron_user;
     GRANT SELECT ON members TO synchrotron_user;";
 
+/// Each test's own. A port changes hands when a nats-server of some test is killed, and a server of that test must not be let in
+/// by another's. The test's thread has its name.
+fn nats_secret() -> String {
+    format!("the secret of NATS in {}", std::thread::current().name().expect("a test's thread has a name"))
+}
+
+/// The configuration that NATS gets.
+pub(crate) fn conf() -> NatsConf {
+    let keys = NatsKeys::derive(&Secret::new(nats_secret())).expect("long enough");
+    NatsConf { prefix: prefix(), ..NatsConf::new(keys) }
+}
+
+pub(crate) fn prefix() -> SubjectPrefix {
+    SubjectPrefix::new("test.sync").expect("plain")
+}
+
+/// A NATS server with accounts.
+pub(crate) async fn nats() -> NatsServer {
+    NatsServer::start(NatsOptions::default().with_config(conf().to_string())).await.expect("nats-server")
+}
+
 /// A server, and what it stands on.
 pub(crate) struct Stack {
     pub(crate) server: RunningServer,
+    /// Where it was not made for this stack, its maker has it.
+    pub(crate) nats: Option<NatsServer>,
     pub(crate) nats_url: String,
     pub(crate) subjects: Subjects,
     pub(crate) settings: ServerSettings,
@@ -58,9 +82,17 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// On the NATS server that all tests share.
+    /// On a NATS server of its own.
     pub(crate) async fn start() -> Self {
-        Self::start_on(synchrotron_testkit::nats().await.expect("nats-server"), |_| {}).await
+        Self::start_with(|_| {}).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut NatsApiSettings)) -> Self {
+        let nats = nats().await;
+        let stack = Self::start_on(&nats, change).await;
+        stack.is_live().await;
+        Self { nats: Some(nats), ..stack }
     }
 
     /// On this NATS server, which may be away.
@@ -70,15 +102,23 @@ impl Stack {
         let mut connection = PgConnection::connect(&database).await.expect("connects");
         connection.execute(SCHEMA).await.expect("the app's schema");
         let tables = ["notes", "seats"].map(|name| TableName::new(name).expect("ok")).to_vec();
-        let prefix = SubjectPrefix::new(&format!("test-{}", Uuid::new_v4())).expect("plain");
-        let mut api = NatsApiSettings::new(nats.url()).expect("a URL").with_prefix(prefix.clone());
+        let mut api = NatsApiSettings::new(nats.url(), nats_secret()).expect("a URL").with_prefix(prefix());
         api.stream_bytes_max = 32 << 20;
         api.sweep_every = Duration::from_millis(500);
         change(&mut api);
         let core = Settings::new(database.as_str(), tables, SECRET);
         let settings = ServerSettings { core, http_listen: ([127, 0, 0, 1], 0).into(), nats: Some(api) };
         let server = Server::start(settings.clone()).await.expect("the server starts");
-        Self { server, nats_url: nats.url().to_owned(), subjects: Subjects::new(prefix), settings, database }
+        let (nats_url, subjects) = (nats.url().to_owned(), Subjects::new(prefix()));
+        Self { server, nats: None, nats_url, subjects, settings, database }
+    }
+
+    /// Waits until the server lets devices in.
+    pub(crate) async fn is_live(&self) {
+        let probe = self.network("probe", ClientId::from_uuid(Uuid::new_v4()), token("probe", 3_600)).await;
+        let mut connected = probe.connected();
+        let connecting = tokio::time::timeout(PATIENCE, connected.wait_for(|connected| *connected));
+        connecting.await.expect("in time").expect("the network lives");
     }
 
     /// Puts a user into an audience.
@@ -90,6 +130,28 @@ impl Stack {
             .execute(&mut connection)
             .await
             .expect("inserts");
+    }
+
+    /// Puts a user into many audiences.
+    pub(crate) async fn allow_all(&self, user: &str, audiences: &[String]) {
+        let mut connection = PgConnection::connect(&self.database).await.expect("connects");
+        query("INSERT INTO members SELECT $1, unnest($2::text[])")
+            .bind(user)
+            .bind(audiences)
+            .execute(&mut connection)
+            .await
+            .expect("inserts");
+    }
+
+    /// Takes a user out of an audience.
+    pub(crate) async fn forbid(&self, user: &str, audience: &str) {
+        let mut connection = PgConnection::connect(&self.database).await.expect("connects");
+        query("DELETE FROM members WHERE user_id = $1 AND audience_key = $2")
+            .bind(user)
+            .bind(audience)
+            .execute(&mut connection)
+            .await
+            .expect("deletes");
     }
 
     /// How many records the server has.
@@ -123,10 +185,34 @@ impl Stack {
         Device { network, client_id, user: user_id(user), session }
     }
 
-    /// A plain client of the same NATS.
-    pub(crate) async fn raw(&self) -> async_nats::Client {
-        async_nats::connect(&self.nats_url).await.expect("connects")
+    /// A plain client of NATS that is let in as a user's device is, and does what it likes.
+    pub(crate) async fn raw(&self, user: &str) -> async_nats::Client {
+        let connecting = wait_for("NATS to let it in", PATIENCE, async || {
+            let options = ConnectOptions::with_token(token(user, 3_600))
+                .custom_inbox_prefix(format!("{}.raw", inbox_prefix(&UserToken::of(&user_id(user)))));
+            options.connect(&self.nats_url).await.ok()
+        });
+        connecting.await.expect("connects")
     }
+
+    /// Waits until NATS and the server have read what a plain client of this device's user sent, and it has all that was
+    /// sent to it before.
+    pub(crate) async fn settle(&self, raw: &async_nats::Client, device: &Device) {
+        let subject = self.subjects.rpc(&device.user, device.client_id, RpcMethod::Session);
+        let request = encode(&SessionRequest { client_id: device.client_id });
+        let answered = async || raw.request(subject.clone(), request.clone().into()).await.ok();
+        wait_for("a session", PATIENCE, answered).await.expect("answered");
+    }
+
+    /// A plain client in the account of the server.
+    pub(crate) async fn admin(&self) -> async_nats::Client {
+        connect_as(&self.nats_url, conf().keys.server_login()).await
+    }
+}
+
+pub(crate) async fn connect_as(url: &str, login: Login) -> async_nats::Client {
+    let Login::Nkey(seed) = login else { panic!("a key pair") };
+    ConnectOptions::with_nkey(seed.to_string()).connect(url).await.expect("connects")
 }
 
 impl fmt::Debug for Stack {
@@ -197,6 +283,15 @@ impl Device {
     }
 }
 
+impl Device {
+    /// How often it connected.
+    pub(crate) async fn connects(&self) -> u64 {
+        // What was sent to it before is here.
+        self.network.session(&SessionRequest { client_id: self.client_id }).await.expect("served");
+        self.network.connects()
+    }
+}
+
 /// Live events of one device.
 pub(crate) struct Events(BoxStream<'static, Ingress>);
 
@@ -205,6 +300,16 @@ impl Events {
     pub(crate) async fn event(&mut self) -> Ingress {
         let next = tokio::time::timeout(PATIENCE, self.0.next()).await;
         next.expect("an event in time").expect("the stream goes on")
+    }
+
+    /// Whether the stream has ended; what waits is dropped.
+    pub(crate) fn ended(&mut self) -> bool {
+        while let Some(event) = self.0.next().now_or_never() {
+            if event.is_none() {
+                return true;
+            }
+        }
+        false
     }
 
     /// The next slice, whatever wakeups come before it.
@@ -237,10 +342,6 @@ pub(crate) fn signed(user: &str, expires_in_seconds: i64, secret: &[u8]) -> Stri
     let exp = i64::try_from(now.as_secs()).expect("before the end") + expires_in_seconds;
     let claims = Claims { sub: user, exp };
     jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(secret)).expect("signs")
-}
-
-pub(crate) fn bearer(token: &str) -> HeaderMap {
-    synchrotron_nats::bearer::bearer_headers(token).expect("fits")
 }
 
 pub(crate) fn user_id(user: &str) -> UserId {

@@ -246,3 +246,21 @@ async fn a_long_history_keeps_images_and_what_arrives_beneath_them_removes_them(
     assert_eq!(above, 0, "they did not know of it");
     assert!(theatre.count(images).await > 0, "those beneath still do");
 }
+
+/// What effects beneath an image have set goes, too, when a late effect says what the whole row is.
+#[tokio::test]
+async fn a_late_insert_above_an_image_sets_the_whole_row() {
+    let theatre = Theatre::open().await;
+    let mut alice = theatre.device("alice");
+    alice.sync(vec![alice.action(10, vec![seat("A1")])]).await;
+    let mut at = 20;
+    while theatre.count("synchrotron.row_images WHERE row_id = 'A1'").await == 0 {
+        alice.sync(vec![alice.action(at, vec![hold("A1", Some("before"))])]).await;
+        at += 1;
+    }
+    alice.sync(vec![alice.action(300, vec![relabel("A1", "newest")])]).await;
+    let made = patch("seats", "A1", "project:p", Effect::Insert(columns([("label", "made again".into())])));
+    alice.sync(vec![alice.action(200, vec![made])]).await;
+    assert_eq!(theatre.holder("A1").await, None);
+    assert_eq!(theatre.scalar("SELECT label FROM seats").await.as_deref(), Some("newest"));
+}

@@ -19,17 +19,17 @@ use synchrotron_core::network::{Network, StaticToken};
 use synchrotron_http::HttpNetwork;
 use synchrotron_nats::subjects::SubjectPrefix;
 use synchrotron_nats::{NatsNetwork, NatsSettings};
-use synchrotron_server::api::nats::NatsApiSettings;
+use synchrotron_server::api::nats::{NatsApiSettings, NatsConf};
 use synchrotron_server::settings::Settings;
 use synchrotron_server::telemetry::Otlp;
 use synchrotron_server::{RunningServer, Server, ServerSettings};
-use synchrotron_testkit::wait_for;
+use synchrotron_testkit::{NatsOptions, NatsServer, wait_for};
 use tracing_subscriber::layer::SubscriberExt;
-use uuid::Uuid;
 
 use collector::{Collector, Listening};
 
 const SECRET: &[u8] = b"the secret of these tests";
+const NATS_SECRET: &[u8] = b"the secret of NATS in these tests";
 const PATIENCE: Duration = Duration::from_secs(30);
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const OTHER_TRACE: &str = "00-11111111111111111111111111111111-2222222222222222-01";
@@ -77,7 +77,7 @@ async fn start(prefix: &SubjectPrefix, nats_url: &str) -> RunningServer {
     let mut connection = PgConnection::connect(&database).await.expect("connects");
     connection.execute(SCHEMA).await.expect("the app's schema");
     let core = Settings::new(database, vec![TableName::new("notes").expect("a name")], SECRET);
-    let mut nats = NatsApiSettings::new(nats_url).expect("a URL").with_prefix(prefix.clone());
+    let mut nats = NatsApiSettings::new(nats_url, NATS_SECRET).expect("a URL").with_prefix(prefix.clone());
     nats.stream_bytes_max = 32 << 20;
     let settings = ServerSettings { core, http_listen: ([127, 0, 0, 1], 0).into(), nats: Some(nats) };
     Server::start(settings).await.expect("the server starts")
@@ -95,8 +95,11 @@ async fn a_trace_goes_from_one_device_through_the_server_to_another_and_to_the_c
     let (otlp, listening) = (Otlp::to(&endpoint).expect("a URL"), Listening::default());
     let subscriber = tracing_subscriber::registry().with(listening.clone()).with(otlp.layer());
     tracing::subscriber::set_global_default(subscriber).expect("nobody else listens here");
-    let prefix = SubjectPrefix::new(&format!("test-{}", Uuid::new_v4())).expect("plain");
-    let nats_url = synchrotron_testkit::nats().await.expect("nats-server").url();
+    let prefix = SubjectPrefix::new("telemetry").expect("plain");
+    let keys = NatsApiSettings::new("127.0.0.1", NATS_SECRET).expect("an address").keys().expect("long enough");
+    let conf = NatsConf { prefix: prefix.clone(), ..NatsConf::new(keys) };
+    let nats = NatsServer::start(NatsOptions::default().with_config(conf.to_string())).await.expect("nats-server");
+    let nats_url = nats.url();
     let server = start(&prefix, nats_url).await;
     let folder = tempfile::tempdir().expect("a folder");
     let (a, b) = (device(&folder.path().join("a.db")).await, device(&folder.path().join("b.db")).await);

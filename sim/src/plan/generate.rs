@@ -13,6 +13,7 @@ enum Kind {
     Sync,
     Message,
     Lose,
+    BreakOff,
     Crash,
     Disk,
     Clock,
@@ -59,6 +60,7 @@ fn kind(random: &mut StdRng, mix: &Mix) -> Kind {
         (mix.sync, Kind::Sync),
         (mix.messages, Kind::Message),
         (mix.lose, Kind::Lose),
+        (mix.break_off, Kind::BreakOff),
         (mix.crash, Kind::Crash),
         (mix.disk, Kind::Disk),
         (mix.clock, Kind::Clock),
@@ -89,6 +91,7 @@ fn step(random: &mut StdRng, mix: &Mix, count: usize) -> Step {
         Kind::Sync => Step::Sync { device },
         Kind::Message => message(random, mix, device),
         Kind::Lose => Step::Lose { device, nth: random.random_range(0..8) },
+        Kind::BreakOff => Step::BreakOff { device, nth: random.random_range(0..8), at: random.random_range(0..4_000) },
         Kind::Crash => match random.random_range(0..4) {
             0 => Step::Crash { device },
             1 => Step::CrashAfterCommit { device, commits: random.random_range(0..3) },

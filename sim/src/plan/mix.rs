@@ -15,6 +15,8 @@ pub struct Mix {
     pub messages: u32,
     /// A message is lost.
     pub lose: u32,
+    /// A message breaks off in the middle.
+    pub break_off: u32,
     /// Of a hundred messages that arrive, how many arrive again later.
     pub doubled_percent: u32,
     /// A process dies between two steps, or inside one.
@@ -51,6 +53,7 @@ impl Default for Mix {
             sync: 18,
             messages: 60,
             lose: 4,
+            break_off: 2,
             doubled_percent: 15,
             crash: 3,
             disk: 1,
@@ -71,6 +74,6 @@ impl Mix {
     /// Nothing goes wrong but that devices are offline between their syncs.
     #[must_use]
     pub fn calm() -> Self {
-        Self { messages: 0, lose: 0, crash: 0, disk: 0, clock: 0, cut: 0, refuse: 0, ..Self::default() }
+        Self { messages: 0, lose: 0, break_off: 0, crash: 0, disk: 0, clock: 0, cut: 0, refuse: 0, ..Self::default() }
     }
 }

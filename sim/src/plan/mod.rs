@@ -119,6 +119,15 @@ pub enum Step {
         /// Which of all that is under way to or from it.
         nth: usize,
     },
+    /// A message of any kind breaks off in the middle: what arrives of it is no message.
+    BreakOff {
+        /// Whose.
+        device: usize,
+        /// Which of all that is under way to or from it.
+        nth: usize,
+        /// After how many bytes, modulo how many it has.
+        at: usize,
+    },
     /// The process dies between two steps and is started again.
     Crash {
         /// Which device.

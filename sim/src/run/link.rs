@@ -7,9 +7,11 @@ use synchrotron_core::model::AudienceKey;
 use synchrotron_core::network::memory::MemoryNetwork;
 use synchrotron_core::network::{Ingress, Network, NetworkError};
 use synchrotron_core::wire::{
-    DigestReply, DigestRequest, Fault, FaultCode, FetchPage, FetchRequest, Outcome, Session, SessionRequest,
-    SnapshotChunk, SnapshotRequest, UploadBatch,
+    DigestReply, DigestRequest, Fault, FaultCode, FetchPage, FetchRequest, Outcome, OutcomeMessage, Reply, Session,
+    SessionRequest, Slice, SnapshotChunk, SnapshotRequest, UploadBatch,
 };
+
+use super::parcel::{Breaks, Parcel, carried};
 
 /// More live messages than this are not kept for a device that takes none; the oldest are lost.
 const LIVE_MAX: usize = 40;
@@ -17,18 +19,74 @@ const LIVE_MAX: usize = 40;
 /// A batch under way. The process that sent it may be gone by now.
 #[derive(Debug, Clone)]
 pub(crate) struct Uplink {
-    pub(crate) batch: UploadBatch,
+    pub(crate) batch: Parcel<UploadBatch>,
     pub(crate) sent: Option<SentBatch>,
+}
+
+/// An outcome under way, to the process that waits for it.
+#[derive(Debug, Clone)]
+pub(crate) struct Downlink {
+    pub(crate) sent: SentBatch,
+    pub(crate) outcome: Parcel<OutcomeMessage>,
+}
+
+/// What the server pushes.
+#[derive(Debug, Clone)]
+pub(crate) enum Pushed {
+    Slice(Parcel<Slice>),
+    Wakeup,
 }
 
 /// Messages under way, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct UnderWay {
-    pub(crate) pages: Vec<FetchPage>,
+    pub(crate) pages: Vec<Parcel<Reply<FetchPage>>>,
     pub(crate) uplinks: Vec<Uplink>,
-    pub(crate) outcomes: Vec<(SentBatch, Outcome)>,
-    pub(crate) live: Vec<Ingress>,
-    pub(crate) chunks: Vec<SnapshotChunk>,
+    pub(crate) outcomes: Vec<Downlink>,
+    pub(crate) live: Vec<Pushed>,
+    pub(crate) chunks: Vec<Parcel<Reply<SnapshotChunk>>>,
+}
+
+impl Breaks for Uplink {
+    fn break_off(&mut self, at: usize) {
+        self.batch.break_off(at);
+    }
+}
+
+impl Breaks for Downlink {
+    fn break_off(&mut self, at: usize) {
+        self.outcome.break_off(at);
+    }
+}
+
+impl Breaks for Pushed {
+    fn break_off(&mut self, at: usize) {
+        if let Self::Slice(slice) = self {
+            slice.break_off(at);
+        }
+    }
+}
+
+/// The kinds of messages under way.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Page,
+    Uplink,
+    Outcome,
+    Live,
+    Chunk,
+}
+
+impl Kind {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Page => "an answer",
+            Self::Uplink => "a batch",
+            Self::Outcome => "an outcome",
+            Self::Live => "a live message",
+            Self::Chunk => "a chunk",
+        }
+    }
 }
 
 impl UnderWay {
@@ -43,33 +101,49 @@ impl UnderWay {
 
     /// Loses one message; says which kind.
     pub(crate) fn lose(&mut self, nth: usize) -> &'static str {
-        let counts = [self.pages.len(), self.uplinks.len(), self.outcomes.len(), self.live.len(), self.chunks.len()];
-        let all: usize = counts.iter().sum();
-        if all == 0 {
-            return "nothing";
+        let Some((kind, index)) = self.find(nth) else { return "nothing" };
+        match kind {
+            Kind::Page => drop(self.pages.remove(index)),
+            Kind::Uplink => drop(self.uplinks.remove(index)),
+            Kind::Outcome => drop(self.outcomes.remove(index)),
+            Kind::Live => drop(self.live.remove(index)),
+            Kind::Chunk => drop(self.chunks.remove(index)),
         }
-        let mut index = nth % all;
-        if index < counts[0] {
-            self.pages.remove(index);
-            return "an answer";
+        kind.words()
+    }
+
+    /// Lets one message break off in the middle; says which kind.
+    pub(crate) fn break_off(&mut self, nth: usize, at: usize) -> &'static str {
+        let Some((kind, index)) = self.find(nth) else { return "nothing" };
+        let message: &mut dyn Breaks = match kind {
+            Kind::Page => &mut self.pages[index],
+            Kind::Uplink => &mut self.uplinks[index],
+            Kind::Outcome => &mut self.outcomes[index],
+            Kind::Live => &mut self.live[index],
+            Kind::Chunk => &mut self.chunks[index],
+        };
+        message.break_off(at);
+        kind.words()
+    }
+
+    /// One of all messages.
+    fn find(&self, nth: usize) -> Option<(Kind, usize)> {
+        let counts = [
+            (Kind::Page, self.pages.len()),
+            (Kind::Uplink, self.uplinks.len()),
+            (Kind::Outcome, self.outcomes.len()),
+            (Kind::Live, self.live.len()),
+            (Kind::Chunk, self.chunks.len()),
+        ];
+        let all: usize = counts.iter().map(|(_, count)| count).sum();
+        let mut index = nth.checked_rem(all)?;
+        for (kind, count) in counts {
+            if index < count {
+                return Some((kind, index));
+            }
+            index -= count;
         }
-        index -= counts[0];
-        if index < counts[1] {
-            self.uplinks.remove(index);
-            return "a batch";
-        }
-        index -= counts[1];
-        if index < counts[2] {
-            self.outcomes.remove(index);
-            return "an outcome";
-        }
-        index -= counts[2];
-        if index < counts[3] {
-            self.live.remove(index);
-            return "a live message";
-        }
-        self.chunks.remove(index - counts[3]);
-        "a chunk"
+        None
     }
 }
 
@@ -104,32 +178,38 @@ impl Link {
 
     pub(crate) fn session(&self, request: &SessionRequest) -> Result<Session, NetworkError> {
         self.check()?;
-        now(self.network.session(request))
+        Parcel::answer(now(self.network.session(&carried(request))))?.open()
     }
 
-    pub(crate) fn fetch(&self, request: &FetchRequest) -> Result<FetchPage, NetworkError> {
+    pub(crate) fn fetch(&self, request: &FetchRequest) -> Result<Parcel<Reply<FetchPage>>, NetworkError> {
         self.check()?;
-        now(self.network.fetch(request))
+        Parcel::answer(now(self.network.fetch(&carried(request))))
     }
 
-    pub(crate) fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotChunk, NetworkError> {
+    pub(crate) fn snapshot(&self, request: &SnapshotRequest) -> Result<Parcel<Reply<SnapshotChunk>>, NetworkError> {
         self.check()?;
-        now(self.network.snapshot(request))
+        Parcel::answer(now(self.network.snapshot(&carried(request))))
     }
 
     pub(crate) fn digest(&self, request: &DigestRequest) -> Result<DigestReply, NetworkError> {
-        now(self.network.digest(request))
+        Parcel::answer(now(self.network.digest(&carried(request))))?.open()
     }
 
-    /// What the server makes of a batch that has reached it; nothing comes of one that a cut line holds back.
-    pub(crate) fn upload(&self, batch: &UploadBatch, server_in_trouble: bool) -> Result<Outcome, NetworkError> {
-        if !self.token_is_valid {
-            return Ok(Outcome::Unauthenticated { reason: "the token is expired".to_owned() });
-        }
-        if server_in_trouble {
-            return Ok(Outcome::Retry { after_ms: 1_000 });
-        }
-        now(self.network.upload(batch))
+    /// What the server makes of a batch that has reached it, as a server that reads it from a carrier does.
+    pub(crate) fn upload(
+        &self,
+        batch: &Parcel<UploadBatch>,
+        server_in_trouble: bool,
+    ) -> Result<Parcel<OutcomeMessage>, NetworkError> {
+        let batch = batch.read();
+        let batch_id = batch.as_ref().ok().map(|batch| batch.batch_id);
+        let outcome = match batch {
+            _ if !self.token_is_valid => Outcome::Unauthenticated { reason: "the token is expired".to_owned() },
+            Err(error) => Outcome::Refused(Fault::new(FaultCode::Malformed, error.to_string())),
+            Ok(_) if server_in_trouble => Outcome::Retry { after_ms: 1_000 },
+            Ok(batch) => now(self.network.upload(&batch))?,
+        };
+        Ok(Parcel::of(&OutcomeMessage { batch_id, outcome }))
     }
 
     /// Listens to these audiences from now on.
@@ -142,7 +222,10 @@ impl Link {
         let Some(live) = &mut self.live else { return };
         while let Some(Some(ingress)) = live.next().now_or_never() {
             if !self.is_cut {
-                self.under_way.live.push(ingress);
+                self.under_way.live.push(match ingress {
+                    Ingress::Slice(slice) => Pushed::Slice(Parcel::of(&slice)),
+                    Ingress::Wakeup => Pushed::Wakeup,
+                });
             }
         }
         let excess = self.under_way.live.len().saturating_sub(LIVE_MAX);

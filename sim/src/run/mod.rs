@@ -3,6 +3,7 @@
 mod device;
 mod home;
 mod link;
+mod parcel;
 mod rest;
 mod steps;
 mod sync;

@@ -35,6 +35,7 @@ impl Step {
             | Self::HardResync { device }
             | Self::Copied { device }
             | Self::Lose { device, .. }
+            | Self::BreakOff { device, .. }
             | Self::Crash { device }
             | Self::CrashInside { device, .. }
             | Self::CrashAfterCommit { device, .. }
@@ -101,6 +102,10 @@ impl World<'_> {
         let now_ms = self.now_ms;
         let device = &mut self.devices[number];
         match step {
+            Step::BreakOff { nth, at, .. } => {
+                self.seen.broken = true;
+                return format!("{} breaks off", device.link.under_way.break_off(*nth, *at));
+            }
             Step::Lose { nth, .. } => return format!("{} is lost", device.link.under_way.lose(*nth)),
             Step::Crash { .. } => device.restart(fleet),
             Step::CrashInside { calls, .. } => device.arm(*calls, FaultKind::Lasting),

@@ -26,8 +26,8 @@ impl World<'_> {
                 let problem = self.catch_up(number)?;
                 return Ok(problem.unwrap_or_else(|| format!("{batches} batches, done")));
             };
-            let Some((sent, outcome)) = self.decide(number, uplink)? else { return Ok("refused".to_owned()) };
-            let concluded = self.conclude(number, sent, outcome)?;
+            let Some(told) = self.decide(number, uplink)? else { return Ok("refused".to_owned()) };
+            let concluded = self.conclude(number, told)?;
             if concluded.ends_with("snapshot") {
                 if let Some(problem) = self.catch_up(number)? {
                     return Ok(problem);
@@ -96,7 +96,8 @@ impl World<'_> {
         };
         match device.link.fetch(&request) {
             Ok(page) => {
-                let said = format!("{} records under way", page.records.len());
+                let records = page.open().map_or(0, |page| page.records.len());
+                let said = format!("{records} records under way");
                 device.link.under_way.pages.push(page);
                 Ok(said)
             }
@@ -105,10 +106,11 @@ impl World<'_> {
     }
 
     pub(crate) fn take_page(&mut self, number: usize, nth: usize, again: bool) -> Result<String, Failure> {
-        let Some(page) = take(&mut self.devices[number].link.under_way.pages, nth, again) else {
-            return Ok("nothing".to_owned());
-        };
-        self.integrate(number, page)
+        match take(&mut self.devices[number].link.under_way.pages, nth, again).map(|page| page.open()) {
+            Some(Ok(page)) => self.integrate(number, page),
+            Some(Err(error)) => Ok(format!("unreadable: {error}")),
+            None => Ok("nothing".to_owned()),
+        }
     }
 
     fn integrate(&mut self, number: usize, page: FetchPage) -> Result<String, Failure> {
@@ -131,6 +133,7 @@ impl World<'_> {
             else {
                 return Ok(Some(asked));
             };
+            let page = page.open().expect("BUG: nothing broke it between asking and taking");
             let more = page.more;
             let integrated = self.integrate(number, page)?;
             if integrated.starts_with("refused") {
@@ -155,7 +158,8 @@ impl World<'_> {
         };
         match device.link.snapshot(&request) {
             Ok(chunk) => {
-                let said = format!("chunk {} under way", chunk.position.chunk);
+                let position = chunk.open().map_or(0, |chunk| chunk.position.chunk);
+                let said = format!("chunk {position} under way");
                 device.link.under_way.chunks.push(chunk);
                 Ok(said)
             }
@@ -168,8 +172,9 @@ impl World<'_> {
     }
 
     pub(crate) fn take_chunk_nth(&mut self, number: usize, nth: usize, again: bool) -> Result<String, Failure> {
-        match take(&mut self.devices[number].link.under_way.chunks, nth, again) {
-            Some(chunk) => self.take_chunk(number, &chunk),
+        match take(&mut self.devices[number].link.under_way.chunks, nth, again).map(|chunk| chunk.open()) {
+            Some(Ok(chunk)) => self.take_chunk(number, &chunk),
+            Some(Err(error)) => Ok(format!("unreadable: {error}")),
             None => Ok("nothing".to_owned()),
         }
     }
@@ -194,6 +199,7 @@ impl World<'_> {
             else {
                 return Ok(Some(asked));
             };
+            let chunk = chunk.open().expect("BUG: nothing broke it between asking and taking");
             let taken = self.take_chunk(number, &chunk)?;
             if taken.starts_with("refused") {
                 return Ok(Some(taken));

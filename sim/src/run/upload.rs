@@ -1,12 +1,12 @@
 //! A device's work on its way to the server, and the outcome on its way back; live slices.
 
-use synchrotron_core::engine::{Concluded, EngineError, Received, SentBatch};
-use synchrotron_core::network::Ingress;
-use synchrotron_core::wire::{Outcome, RejectionKind};
+use synchrotron_core::engine::{Concluded, EngineError, Received};
+use synchrotron_core::wire::{FaultCode, Outcome, OutcomeMessage, RejectionKind};
 
 use super::World;
 use super::device::{Device, Did};
-use super::link::{Uplink, take};
+use super::link::{Downlink, Pushed, Uplink, take};
+use super::parcel::Parcel;
 use super::sync::no_session;
 use super::world::Seen;
 use crate::failure::{Failure, FailureKind};
@@ -22,7 +22,7 @@ impl World<'_> {
         Ok(match next {
             Did::Done(Some(sent)) => {
                 let said = format!("sent {} records", sent.batch.records.len());
-                let uplink = Uplink { batch: sent.batch.clone(), sent: Some(sent) };
+                let uplink = Uplink { batch: Parcel::of(&sent.batch), sent: Some(sent) };
                 device.link.under_way.uplinks.push(uplink);
                 said
             }
@@ -37,7 +37,7 @@ impl World<'_> {
         };
         Ok(match self.decide(number, uplink)? {
             Some(decided) => {
-                let said = short(&decided.1);
+                let said = decided.outcome.read().map_or_else(|error| error.to_string(), |told| short(&told.outcome));
                 self.devices[number].link.under_way.outcomes.push(decided);
                 said
             }
@@ -46,24 +46,30 @@ impl World<'_> {
     }
 
     /// The server decides a batch; nothing is left to conclude if the process that sent it is gone.
-    pub(crate) fn decide(&mut self, number: usize, uplink: Uplink) -> Result<Option<(SentBatch, Outcome)>, Failure> {
+    pub(crate) fn decide(&mut self, number: usize, uplink: Uplink) -> Result<Option<Downlink>, Failure> {
         let device = &mut self.devices[number];
         let outcome = match device.link.upload(&uplink.batch, self.server_in_trouble) {
             Ok(outcome) => outcome,
             Err(error) => return device.explain(error, &self.seen).map(|_| None),
         };
         self.server_log.follow(&self.server);
-        Ok(uplink.sent.map(|sent| (sent, outcome)))
+        Ok(uplink.sent.map(|sent| Downlink { sent, outcome }))
     }
 
     pub(crate) fn conclude_nth(&mut self, number: usize, nth: usize, again: bool) -> Result<String, Failure> {
         match take(&mut self.devices[number].link.under_way.outcomes, nth, again) {
-            Some((sent, outcome)) => self.conclude(number, sent, outcome),
+            Some(told) => self.conclude(number, told),
             None => Ok("nothing".to_owned()),
         }
     }
 
-    pub(crate) fn conclude(&mut self, number: usize, sent: SentBatch, outcome: Outcome) -> Result<String, Failure> {
+    pub(crate) fn conclude(&mut self, number: usize, Downlink { sent, outcome }: Downlink) -> Result<String, Failure> {
+        // An outcome that nobody can read tells nothing; the batch is sent again.
+        let outcome = match outcome.read() {
+            Ok(OutcomeMessage { batch_id, outcome }) if batch_id.is_none_or(|id| id == sent.batch.batch_id) => outcome,
+            Ok(_) => return Ok("the outcome of another batch".to_owned()),
+            Err(error) => return Ok(format!("unreadable: {error}")),
+        };
         let device = &mut self.devices[number];
         device.check_outcome(&outcome, &self.seen)?;
         let said = short(&outcome);
@@ -85,8 +91,11 @@ impl World<'_> {
         let device = &mut self.devices[number];
         let slice = match take(&mut device.link.under_way.live, nth, again) {
             None => return Ok("nothing".to_owned()),
-            Some(Ingress::Wakeup) => return Ok("a wakeup".to_owned()),
-            Some(Ingress::Slice(slice)) => slice,
+            Some(Pushed::Wakeup) => return Ok("a wakeup".to_owned()),
+            Some(Pushed::Slice(slice)) => match slice.read() {
+                Ok(slice) => slice,
+                Err(error) => return Ok(format!("a wakeup, unreadable: {error}")),
+            },
         };
         let restored = self.seen.restored > 0;
         let explained =
@@ -120,7 +129,7 @@ impl Device {
             },
             Outcome::TooOld { .. } => seen.compacted,
             Outcome::EpochChanged { .. } => seen.restored > 0,
-            Outcome::Refused(_) => false,
+            Outcome::Refused(fault) => fault.code == FaultCode::Malformed && seen.broken,
         };
         if explained {
             return Ok(());

@@ -46,6 +46,8 @@ pub(crate) struct Seen {
     pub(crate) compacted: bool,
     /// How often the server came back from a backup.
     pub(crate) restored: u128,
+    /// A message broke off in the middle.
+    pub(crate) broken: bool,
     /// Somebody left an audience.
     pub(crate) revoked: bool,
     /// Somebody dropped all that was pending.

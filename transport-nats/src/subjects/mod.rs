@@ -1,7 +1,8 @@
 //! Every subject, built from typed ids and read back from what arrives.
 //!
 //! Place in the journey: between an id and the wire. A token keeps `A-Z a-z 0-9 _ -`; every other byte becomes `=XX`, so
-//! that no id can hold a separator, a wildcard or a space. An id of more than 128 bytes becomes `=h` and its SHA-256.
+//! that no id can hold a separator, a wildcard or a space. An audience of more than 128 bytes becomes `=h` and its SHA-256;
+//! a user is never hashed, because the server reads it from the subject.
 //!
 //! # Invariants
 //! - A token is never empty and never holds `.`, `*`, `>` or whitespace.
@@ -110,6 +111,34 @@ impl fmt::Display for SubjectPrefix {
     }
 }
 
+/// Where NATS itself tells a connection its rights.
+pub const OWN_RIGHTS: &str = "$SYS.REQ.USER.INFO";
+
+/// Where answers to a user's devices arrive, and to nobody else's. What follows is each device's own to choose, and not to
+/// be guessed: whoever knows it could have an answer of its own sent there.
+#[must_use]
+pub fn inbox_prefix(user: &UserToken) -> String {
+    format!("_INBOX.{user}")
+}
+
+/// What the account of devices has of the account of servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exports {
+    /// Subjects that devices publish to.
+    pub services: Vec<Subject>,
+    /// Subjects that devices hear.
+    pub streams: Vec<Subject>,
+}
+
+/// What one user may do; nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rights {
+    /// Subjects that it may publish to.
+    pub publish: Vec<Subject>,
+    /// Subjects that it may subscribe to.
+    pub subscribe: Vec<Subject>,
+}
+
 /// The subjects beneath one prefix.
 ///
 /// ```
@@ -149,6 +178,34 @@ impl Subjects {
     #[must_use]
     pub fn all_up(&self) -> Subject {
         self.subject(format_args!("up.>"))
+    }
+
+    /// What devices may reach of the server's subjects, whoever they are: what they publish, and what they hear.
+    #[must_use]
+    pub fn exports(&self) -> Exports {
+        let subjects = |of: &[&str]| of.iter().map(|rest| self.subject(format_args!("{rest}"))).collect();
+        Exports {
+            services: subjects(&["up.*.*.*", "rpc.*.*.*"]),
+            streams: subjects(&["live.*", "outcome.*.*", "ctl.*"]),
+        }
+    }
+
+    /// What the devices of one user may do.
+    #[must_use]
+    pub fn rights<'a>(&self, user_id: &UserId, audiences: impl IntoIterator<Item = &'a AudienceKey>) -> Rights {
+        let user = UserToken::of(user_id);
+        let mut subscribe = vec![
+            self.subject(format_args!("outcome.{user}.*")),
+            self.ctl(&user),
+            Subject::from(format!("{}.>", inbox_prefix(&user))),
+        ];
+        subscribe.extend(audiences.into_iter().map(|audience| self.live(audience)));
+        let publish = vec![
+            self.subject(format_args!("up.*.{user}.*")),
+            self.subject(format_args!("rpc.{user}.*.*")),
+            Subject::from_static(OWN_RIGHTS),
+        ];
+        Rights { publish, subscribe }
     }
 
     /// Where a device learns the outcome of its uploads.
@@ -235,6 +292,18 @@ mod tests {
     }
 
     #[test]
+    fn rights_are_within_what_is_exported_and_name_their_user() {
+        let (subjects, user) = (subjects(), UserId::new("a.b").expect("ok"));
+        let audience = AudienceKey::new("project:1").expect("ok");
+        let rights = subjects.rights(&user, [&audience]);
+        let expected = ["app.sync.up.*.a=2Eb.*", "app.sync.rpc.a=2Eb.*.*", "$SYS.REQ.USER.INFO"];
+        assert_eq!(rights.publish.iter().map(|subject| subject.as_str()).collect::<Vec<_>>(), expected);
+        let expected =
+            ["app.sync.outcome.a=2Eb.*", "app.sync.ctl.a=2Eb", "_INBOX.a=2Eb.>", "app.sync.live.project=3A1"];
+        assert_eq!(rights.subscribe.iter().map(|subject| subject.as_str()).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
     fn a_batch_without_rows_has_a_subject_too() {
         let user = UserId::new("u").expect("ok");
         let subject = subjects().up(None, &user, ClientId::from_uuid(Uuid::nil()));
@@ -274,9 +343,7 @@ mod tests {
             }
             let rpc = subjects.parse_rpc(&subjects.rpc(&user_id, client_id, method)).expect("ours");
             prop_assert_eq!((rpc.client_id, rpc.method), (client_id, method));
-            if user_id.as_str().len() <= 128 {
-                prop_assert_eq!(rpc.user.user_id(), Some(user_id));
-            }
+            prop_assert_eq!(rpc.user.user_id(), user_id);
         }
 
         #[test]

@@ -37,7 +37,7 @@ pub enum SubjectError {
     Method,
 }
 
-/// Who uploads, as the subject says. A claim until the message's token proves it.
+/// Who uploads, as the subject says, which NATS lets nobody else publish to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpSubject {
     /// The audience of the batch's first row.
@@ -48,7 +48,7 @@ pub struct UpSubject {
     pub client_id: ClientId,
 }
 
-/// Who asks for what, as the subject says. A claim until the message's token proves it.
+/// Who asks for what, as the subject says, which NATS lets nobody else publish to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RpcSubject {
     /// The user.

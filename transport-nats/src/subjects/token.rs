@@ -13,13 +13,17 @@ const HASHED: &str = "=h";
 const NO_AUDIENCE: &str = "=none";
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-/// Escapes an id; hashes a long one.
+/// Escapes an audience; hashes a long one.
 fn token_of(id: &str) -> String {
     if id.len() > KEPT_BYTES_MAX {
         let mut token = String::from(HASHED);
         Sha256::digest(id.as_bytes()).iter().for_each(|byte| push_hex(&mut token, *byte));
         return token;
     }
+    escaped(id)
+}
+
+fn escaped(id: &str) -> String {
     let mut token = String::with_capacity(id.len());
     for byte in id.bytes() {
         match byte {
@@ -61,12 +65,11 @@ fn nibble(digit: u8) -> Option<u8> {
 fn is_token(token: &str) -> bool {
     match token.strip_prefix(HASHED) {
         Some(hash) => hash.len() == 64 && hash.bytes().all(|digit| HEX.contains(&digit)),
-        // Only one spelling of each id is a token: another one would name the same user with other rights.
         None => id_of(token).is_some_and(|id| !id.is_empty() && token_of(&id) == token),
     }
 }
 
-/// A user as a token of a subject.
+/// A user as a token of a subject. Never a hash: who sends is read from the subject, whose user NATS has enforced.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserToken(String);
 
@@ -74,18 +77,22 @@ impl UserToken {
     /// The token of this user.
     #[must_use]
     pub fn of(user_id: &UserId) -> Self {
-        Self(token_of(user_id.as_str()))
+        Self(escaped(user_id.as_str()))
     }
 
     /// What arrived in a subject, if a user's token can look so.
-    pub(super) fn from_subject(token: &str) -> Option<Self> {
-        is_token(token).then(|| Self(token.to_owned()))
+    #[must_use]
+    pub fn from_subject(token: &str) -> Option<Self> {
+        // Only one spelling of each user is a token: another one would name the same user with other rights.
+        let user_id = UserId::new(id_of(token)?).ok()?;
+        Some(Self::of(&user_id)).filter(|canonical| canonical.0 == token)
     }
 
-    /// The user, unless the token is a hash.
+    /// The user.
     #[must_use]
-    pub fn user_id(&self) -> Option<UserId> {
-        id_of(&self.0).and_then(|id| UserId::new(id).ok())
+    pub fn user_id(&self) -> UserId {
+        let user_id = id_of(&self.0).and_then(|id| UserId::new(id).ok());
+        user_id.expect("BUG: a token is made of a user, or read as one")
     }
 }
 
@@ -161,6 +168,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn users_of_any_length_come_back(id in "(?s)[^\0]{1,64}|[.é]{128}") {
+            let user_id = UserId::new(id).expect("ok");
+            let token = UserToken::of(&user_id);
+            prop_assert_eq!(token.user_id(), user_id);
+            prop_assert_eq!(UserToken::from_subject(&token.to_string()), Some(token));
+        }
+
         #[test]
         fn a_token_is_one_token(id in "\\PC{1,140}|[.*> \n=]{1,140}") {
             let token = token_of(&id);

@@ -3,11 +3,11 @@
 //! Place in the journey: what [`Failover::subscribe`](super::Failover) returns. It works only while it is polled, and
 //! ends with its last carrier that could push, or when it is dropped.
 //!
-//! It listens to every carrier down to the first one that is up and pushes, so that a better one that comes back is heard
-//! soon. What lies below is let go. Each change of carrier yields a wakeup, because something may have been missed.
+//! It listens to every carrier down to the first one that is trusted and pushes. So one whose calls fail is heard as long
+//! as it pushes, beside the one that takes its place, and one that comes back is heard before calls return to it; both may
+//! say the same. What lies below is let go. Each change of carrier yields a wakeup, because something may have been missed.
 
 use std::fmt;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -17,7 +17,8 @@ use futures::stream::{BoxStream, Stream};
 use futures::{FutureExt, StreamExt};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
-use super::{Carriers, FailoverPauses};
+use super::FailoverPauses;
+use super::carriers::Carriers;
 use crate::model::AudienceKey;
 use crate::network::{Ingress, NetworkError};
 
@@ -50,10 +51,10 @@ impl Following {
     ) -> Result<Option<Self>, NetworkError> {
         let mut look = interval(carriers.pauses.first.max(std::time::Duration::from_millis(1)));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let lines = carriers.networks.iter().map(|_| Line::asked_never()).collect();
+        let lines = (0..carriers.len()).map(|_| Line::asked_never()).collect();
         let mut following = Self { carriers, audiences: audiences.into(), lines, look };
         for index in 0..following.lines.len() {
-            if !following.carriers.is_ready(index) {
+            if !following.carriers.may_be_asked(index) {
                 continue;
             }
             following.lines[index] = match following.ask(index).await {
@@ -70,7 +71,7 @@ impl Following {
     }
 
     fn ask(&self, index: usize) -> BoxFuture<'static, Subscribed> {
-        let network = Arc::clone(&self.carriers.networks[index].0);
+        let network = Arc::clone(self.carriers.network(index));
         let audiences = Arc::clone(&self.audiences);
         async move { network.subscribe(&audiences).await }.boxed()
     }
@@ -81,7 +82,7 @@ impl Following {
 
     /// Whether calls go there and its events come.
     fn is_heard(&self, index: usize) -> bool {
-        matches!(self.lines[index], Line::Live(_)) && self.carriers.is_up(index)
+        matches!(self.lines[index], Line::Live(_)) && self.carriers.is_trusted(index)
     }
 
     /// Asks every carrier down to the first one that is heard, and lets go of those below. True if it let go of one.
@@ -92,6 +93,7 @@ impl Following {
         for index in 0..wanted {
             if let Line::Silent { failures, again } = self.lines[index]
                 && again <= now
+                && self.carriers.may_be_asked(index)
             {
                 self.lines[index] = Line::Asking { failures, answer: self.ask(index) };
             }
@@ -147,6 +149,7 @@ impl Stream for Following {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Ingress>> {
         while self.look.poll_tick(cx).is_ready() {
+            self.carriers.probe();
             if self.arrange() {
                 return Poll::Ready(Some(Ingress::Wakeup));
             }
@@ -166,14 +169,8 @@ impl Line {
     }
 
     fn failed(failures: u32, pauses: FailoverPauses) -> Self {
-        Self::Silent { failures, again: Instant::now() + pauses.after(failures).mul_f64(jitter()) }
+        Self::Silent { failures, again: Instant::now() + pauses.after(failures).mul_f64(rand::random()) }
     }
-}
-
-/// Between 0 and 1: devices that lost a carrier together do not come back together. Every `RandomState` is keyed anew.
-fn jitter() -> f64 {
-    let bits = RandomState::new().build_hasher().finish() >> 32;
-    f64::from(u32::try_from(bits).expect("BUG: a 64-bit number shifted by 32 fits 32 bits")) / f64::from(u32::MAX)
 }
 
 impl fmt::Debug for Following {

@@ -4,10 +4,10 @@
 //! unknown on one carrier is sent again, the same batch, through the next: servers know records by their ids, so it has one
 //! effect. Errors that another carrier would answer alike, such as faults, are returned as they are.
 //!
-//! A carrier that failed is left alone for a while that doubles from failure to failure, so that calls do not wait for its
-//! timeout each time. It is tried again when that while is over, when its own [`Network::carrier`] says that it is back,
-//! or when every other carrier failed too.
+//! A carrier that failed is left alone, and then asked beside the calls whether it is back; it is returned to when it has
+//! answered for a while. See [`Health`](health::Health) for how long that is. What it pushes is heard all the time.
 
+mod carriers;
 mod following;
 mod health;
 
@@ -19,21 +19,24 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
-use super::{Carrier, Ingress, Network, NetworkError};
-use crate::model::AudienceKey;
+use super::{Carrier, CarrierReason, Ingress, Network, NetworkError};
+use crate::model::{AudienceKey, ClientId};
 use crate::wire::{
     DigestReply, DigestRequest, FetchPage, FetchRequest, Outcome, Session, SessionRequest, SnapshotChunk,
     SnapshotRequest, UploadBatch,
 };
+use carriers::Carriers;
 use following::Following;
-use health::Health;
 
-/// How long a failed carrier is left alone.
+/// How long a carrier that failed is left alone, and how long it has to answer before it is returned to.
+///
+/// Both double from failure to failure, and both are jittered: a rest lasts at least half as long, a proof at most one and
+/// a half times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FailoverPauses {
-    /// After its first failure. A subscriber looks as often whether something better is back.
+    /// After a first failure. A subscriber looks as often whether something better is back.
     pub first: Duration,
-    /// At most, after many failures.
+    /// At most, after many failures. Failures before so long a time without any are forgiven.
     pub longest: Duration,
 }
 
@@ -58,13 +61,6 @@ pub struct Failover {
     carriers: Arc<Carriers>,
 }
 
-/// The networks in order of preference, each with what calls found out about it.
-#[derive(Debug)]
-struct Carriers {
-    networks: Vec<(Arc<dyn Network>, Health)>,
-    pauses: FailoverPauses,
-}
-
 type Answer<'a, T> = BoxFuture<'a, Result<T, NetworkError>>;
 
 impl Failover {
@@ -77,31 +73,22 @@ impl Failover {
     /// Like [`Self::new`], with other pauses.
     #[must_use]
     pub fn with_pauses(networks: Vec<Arc<dyn Network>>, pauses: FailoverPauses) -> Self {
-        let networks = networks.into_iter().map(|network| (network, Health::default())).collect();
-        Self { carriers: Arc::new(Carriers { networks, pauses }) }
+        Self { carriers: Arc::new(Carriers::new(networks, pauses)) }
     }
 
-    async fn call<'a, T>(&'a self, call: impl Fn(&'a dyn Network) -> Answer<'a, T>) -> Result<T, NetworkError> {
-        let carriers = &self.carriers;
-        // Those that are to be left alone come last, not never: nothing else may be left.
-        let (ready, resting): (Vec<_>, Vec<_>) =
-            carriers.networks.iter().partition(|(network, health)| health.is_ready(network.carrier()));
+    async fn call<'a, T>(
+        &'a self,
+        device: ClientId,
+        call: impl Fn(&'a dyn Network) -> Answer<'a, T>,
+    ) -> Result<T, NetworkError> {
+        self.carriers.probe_for(device);
         let mut failure: Option<NetworkError> = None;
-        for (network, health) in ready.into_iter().chain(resting) {
-            match call(network.as_ref()).await {
-                Err(error) if error.is_carrier_trouble() => {
-                    if !error.is_too_large() {
-                        tracing::debug!(%error, "carrier failed");
-                        health.failed(network.carrier(), carriers.pauses);
-                    }
-                    failure = Some(graver(failure, error));
-                }
-                // Without a token nobody was asked.
-                Err(error @ NetworkError::Token(_)) => return Err(error),
-                answer => {
-                    health.answered();
-                    return answer;
-                }
+        for member in self.carriers.in_order() {
+            let answer = call(&*member.network).await;
+            member.heard(answer.as_ref().err());
+            match answer {
+                Err(error) if error.is_carrier_trouble() => failure = Some(graver(failure, error)),
+                answer => return answer,
             }
         }
         Err(failure.unwrap_or_else(|| NetworkError::Unavailable {
@@ -119,41 +106,26 @@ fn graver(earlier: Option<NetworkError>, later: NetworkError) -> NetworkError {
     }
 }
 
-impl Carriers {
-    /// Whether it is to be asked before others, or left alone for now.
-    fn is_ready(&self, index: usize) -> bool {
-        let (network, health) = &self.networks[index];
-        health.is_ready(network.carrier())
-    }
-
-    /// Whether calls go there now.
-    fn is_up(&self, index: usize) -> bool {
-        let (network, health) = &self.networks[index];
-        let carrier = network.carrier();
-        carrier != Carrier::Offline && health.is_up(carrier)
-    }
-}
-
 #[async_trait]
 impl Network for Failover {
     async fn session(&self, request: &SessionRequest) -> Result<Session, NetworkError> {
-        self.call(|network| network.session(request)).await
+        self.call(request.client_id, |network| network.session(request)).await
     }
 
     async fn fetch(&self, request: &FetchRequest) -> Result<FetchPage, NetworkError> {
-        self.call(|network| network.fetch(request)).await
+        self.call(request.client_id, |network| network.fetch(request)).await
     }
 
     async fn upload(&self, batch: &UploadBatch) -> Result<Outcome, NetworkError> {
-        self.call(|network| network.upload(batch)).await
+        self.call(batch.client_id, |network| network.upload(batch)).await
     }
 
     async fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotChunk, NetworkError> {
-        self.call(|network| network.snapshot(request)).await
+        self.call(request.client_id, |network| network.snapshot(request)).await
     }
 
     async fn digest(&self, request: &DigestRequest) -> Result<DigestReply, NetworkError> {
-        self.call(|network| network.digest(request)).await
+        self.call(request.client_id, |network| network.digest(request)).await
     }
 
     /// Events of the first carrier that is up, and of better ones that may be back. The stream outlives every carrier;
@@ -164,7 +136,14 @@ impl Network for Failover {
     }
 
     fn carrier(&self) -> Carrier {
-        let up = (0..self.carriers.networks.len()).find(|index| self.carriers.is_up(*index));
-        up.map_or(Carrier::Offline, |index| self.carriers.networks[index].0.carrier())
+        self.carriers.carrier()
+    }
+
+    fn reason(&self) -> CarrierReason {
+        self.carriers.reason()
+    }
+
+    fn is_pushing(&self) -> bool {
+        self.carriers.is_pushing()
     }
 }

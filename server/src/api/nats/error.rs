@@ -5,6 +5,10 @@ use async_nats::jetstream::consumer::pull::BatchError;
 use async_nats::jetstream::context::{CreateStreamError, GetStreamError, PublishError};
 use async_nats::jetstream::stream::ConsumerError;
 use synchrotron_core::wire::Fault;
+use synchrotron_nats::Servers;
+
+use super::StreamFault;
+use crate::settings::SettingsError;
 
 /// Why a loop over NATS ended.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +17,15 @@ pub enum NatsApiError {
     /// The connection is gone.
     #[error("the connection to NATS is lost")]
     Lost,
+    /// NATS is not there, or refuses.
+    #[error("{servers:?} cannot be reached, or refuses")]
+    Away {
+        /// Where it should be.
+        servers: Servers,
+    },
+    /// There is nothing to log in with.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// The NATS server is too old: it would ignore what is asked of streams.
     #[error("nats-server {actual} is too old, at least {min} is needed")]
     ServerTooOld {
@@ -29,6 +42,9 @@ pub enum NatsApiError {
         /// Why.
         source: CreateStreamError,
     },
+    /// A stream is not the one that is needed.
+    #[error("{0}; to mend it: {remedy}", remedy = .0.remedy())]
+    Unfit(#[from] StreamFault),
     /// A stream cannot be looked at.
     #[error("stream {stream}: {source}")]
     Look {
@@ -43,7 +59,7 @@ pub enum NatsApiError {
         /// Of which stream.
         stream: String,
         /// Which.
-        consumer: &'static str,
+        consumer: String,
         /// Why.
         source: ConsumerError,
     },
@@ -59,6 +75,18 @@ pub enum NatsApiError {
     /// The client of NATS has ended.
     #[error("the client of NATS has ended")]
     Ended,
+    /// NATS knows no accounts, or not those that it should: anyone might publish in anyone's name.
+    #[error(
+        "NATS has put the server into account {account}: its configuration must be what the command nats-config writes, \
+         with the same secret"
+    )]
+    Account {
+        /// Which.
+        account: String,
+    },
+    /// Something could not be sent.
+    #[error("publishing: {0}")]
+    Send(#[from] async_nats::PublishError),
     /// The stream did not take a slice.
     #[error("publishing a slice: {0}")]
     Publish(#[from] PublishError),

@@ -3,7 +3,7 @@
 //! Place in the journey: beside [`super::rpc`]. NATS gives a request to any one process, and a snapshot goes on in the
 //! one that began it.
 //!
-//! Invariant: the token travels along and is verified again; a subject of ours proves nothing.
+//! Invariant: only our processes can publish there: nothing of it is exported to devices.
 
 use async_nats::{Message, StatusCode, Subject};
 use futures::StreamExt;
@@ -39,8 +39,7 @@ impl Api {
         let away = |_| Fault::new(FaultCode::Unavailable, "the server cannot reach its other processes now");
         let inbox = client.new_inbox();
         let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| away(error.to_string()))?;
-        let headers = request.headers.clone().unwrap_or_default();
-        let published = client.publish_with_reply_and_headers(held, inbox, headers, request.payload.clone()).await;
+        let published = client.publish_with_reply(held, inbox, request.payload.clone()).await;
         published.map_err(|error| away(error.to_string()))?;
         let answer = answers.next().await.ok_or_else(|| away(String::new()))?;
         if answer.status == Some(StatusCode::NO_RESPONDERS) {

@@ -5,7 +5,7 @@
 //!
 //! # Invariants
 //! - Slices are sent in the order of the outbox, so those of one audience arrive in theirs unless one fails; readers see
-//!   that by `prev`, and fetch.
+//!   that by `prev`, and fetch. Two processes that send at once keep it, too: each sends what is left from the beginning.
 //! - A slice stays in the outbox until the stream has said that it has it.
 
 use std::sync::Arc;
@@ -13,31 +13,43 @@ use std::sync::Arc;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::PublishAckFuture;
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::publish::PublishAck;
+use synchrotron_core::model::Cursor;
 use synchrotron_core::wire::{self, Slice};
-use synchrotron_nats::subjects::AudienceToken;
+use synchrotron_nats::link::Link;
+use synchrotron_nats::subjects::{AudienceToken, Subjects};
 use tokio::time::MissedTickBehavior;
 use tracing::Instrument;
 
-use super::{Api, NatsApiError, streams};
+use super::streams::Ensured;
+use super::{Api, NatsApiError, account, republish, streams};
 use crate::service::OutboxId;
 
 /// How many slices are read and sent at once.
 const PAGE: usize = 64;
-/// What headers add to a slice: its id, and what republishing adds.
-const HEADER_BYTES_MAX: usize = 2 << 10;
 
 /// Publishes until the connection is lost.
 pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiError> {
+    account::require_ours(&api.link, &api.settings.clients_account).await?;
     let jetstream = streams::jetstream(&api.link)?;
-    streams::ensure_log(api, &jetstream).await?;
+    // Whoever will read them: until then they are kept. What is wrong with it keeps no slice back.
+    if let Err(error) = streams::ensure_up(&api.settings, &jetstream).await {
+        tracing::warn!(%error, "the stream of uploads will not do");
+    }
+    let ensured = streams::ensure_log(&api.settings, &jetstream).await?;
     tracing::info!("publishes over NATS");
+    let publisher = Publisher::new(&api.subjects, &api.link, &jetstream, &ensured);
+    let publishing = async {
+        republish::mend(api, &publisher, &ensured).await?;
+        publish_for_ever(api, &publisher).await
+    };
     tokio::select! {
-        ended = publish_for_ever(api, &jetstream) => ended,
+        ended = publishing => ended,
         () = api.link.lost(connects) => Err(NatsApiError::Lost),
     }
 }
 
-async fn publish_for_ever(api: &Api, jetstream: &Context) -> Result<(), NatsApiError> {
+async fn publish_for_ever(api: &Api, publisher: &Publisher<'_>) -> Result<(), NatsApiError> {
     let mut committed = api.service.committed();
     let mut sweep = tokio::time::interval(api.settings.sweep_every);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -46,26 +58,36 @@ async fn publish_for_ever(api: &Api, jetstream: &Context) -> Result<(), NatsApiE
             _ = sweep.tick() => {}
             changed = committed.changed() => changed.expect("BUG: the service is ours, and tells as long as it lives"),
         }
-        while publish_page(api, jetstream).await? == PAGE {}
+        publish_outbox(api, publisher).await?;
     }
 }
 
-/// Publishes the oldest slices of the outbox; how many there were.
-async fn publish_page(api: &Api, jetstream: &Context) -> Result<usize, NatsApiError> {
-    let page = api.service.unpublished_slices(PAGE).await?;
-    let count = page.len();
-    if count > 0 {
-        publish(api, jetstream, page).instrument(tracing::info_span!("publish", slices = count)).await?;
+/// Publishes what is left, once.
+pub(super) async fn publish_the_rest(api: &Api) -> Result<(), NatsApiError> {
+    let jetstream = streams::jetstream(&api.link)?;
+    let ensured = streams::ensure_log(&api.settings, &jetstream).await?;
+    publish_outbox(api, &Publisher::new(&api.subjects, &api.link, &jetstream, &ensured)).await
+}
+
+async fn publish_outbox(api: &Api, publisher: &Publisher<'_>) -> Result<(), NatsApiError> {
+    loop {
+        let page = api.service.unpublished_slices(PAGE).await?;
+        let count = page.len();
+        if count > 0 {
+            publish(api, publisher, page).instrument(tracing::info_span!("publish", slices = count)).await?;
+        }
+        if count < PAGE {
+            return Ok(());
+        }
     }
-    Ok(count)
 }
 
 /// Publishes slices and marks those that the stream has.
-async fn publish(api: &Api, jetstream: &Context, page: Vec<(OutboxId, Slice)>) -> Result<(), NatsApiError> {
+async fn publish(api: &Api, publisher: &Publisher<'_>, page: Vec<(OutboxId, Slice)>) -> Result<(), NatsApiError> {
     let mut sent = Vec::with_capacity(page.len());
     let mut failed = None;
     for (id, slice) in page {
-        match send(api, jetstream, slice).await {
+        match publisher.send(slice).await {
             Ok(acknowledged) => sent.push((id, acknowledged)),
             Err(error) => {
                 failed = Some(error);
@@ -75,9 +97,12 @@ async fn publish(api: &Api, jetstream: &Context, page: Vec<(OutboxId, Slice)>) -
     }
     let mut stored: Vec<OutboxId> = Vec::with_capacity(sent.len());
     for (id, acknowledged) in sent {
-        match acknowledged.await {
-            Ok(_) => stored.push(id),
-            Err(error) => failed = Some(error.into()),
+        match all_stored(acknowledged).await {
+            Ok(acks) => {
+                stored.push(id);
+                acks.iter().for_each(|ack| api.log_seen.has(ack.sequence));
+            }
+            Err(error) => failed = Some(error),
         }
     }
     if !stored.is_empty() {
@@ -87,12 +112,64 @@ async fn publish(api: &Api, jetstream: &Context, page: Vec<(OutboxId, Slice)>) -
     failed.map_or(Ok(()), Err)
 }
 
-async fn send(api: &Api, jetstream: &Context, slice: Slice) -> Result<PublishAckFuture, NatsApiError> {
-    let max = api.link.client().max_payload().saturating_sub(HEADER_BYTES_MAX);
-    let subject = api.subjects.log(&slice.audience_key);
-    let id = message_id(&slice);
-    let payload = encode(slice, max);
-    Ok(jetstream.send_publish(subject, PublishMessage::build().payload(payload.into()).message_id(id)).await?)
+/// Waits until the stream has all parts of a slice.
+pub(super) async fn all_stored(acknowledged: Vec<PublishAckFuture>) -> Result<Vec<PublishAck>, NatsApiError> {
+    let mut acks = Vec::with_capacity(acknowledged.len());
+    for acknowledged in acknowledged {
+        acks.push(acknowledged.await?);
+    }
+    Ok(acks)
+}
+
+/// Sends slices into the stream.
+pub(super) struct Publisher<'a> {
+    subjects: &'a Subjects,
+    jetstream: &'a Context,
+    bytes_max: usize,
+}
+
+impl<'a> Publisher<'a> {
+    /// Into this stream.
+    pub(super) fn new(subjects: &'a Subjects, link: &Link, jetstream: &'a Context, stream: &Ensured) -> Self {
+        Self { subjects, jetstream, bytes_max: stream.slice_bytes_max(link) }
+    }
+
+    /// Sends a slice, in parts if it would not be taken whole.
+    pub(super) async fn send(&self, slice: Slice) -> Result<Vec<PublishAckFuture>, NatsApiError> {
+        let subject = self.subjects.log(&slice.audience_key);
+        let mut sent = Vec::new();
+        for Part { id, payload } in parts(slice, self.bytes_max) {
+            let message = PublishMessage::build().payload(payload.into()).message_id(id);
+            sent.push(self.jetstream.send_publish(subject.clone(), message).await?);
+        }
+        Ok(sent)
+    }
+}
+
+/// What is sent as one message.
+struct Part {
+    id: String,
+    payload: Vec<u8>,
+}
+
+/// A slice that is too large becomes two that follow each other; a record that is too large alone goes without its content,
+/// and readers fetch it.
+fn parts(mut slice: Slice, max: usize) -> Vec<Part> {
+    let mut payload = wire::encode(&slice);
+    if payload.len() > max && slice.records.len() > 1 {
+        let upper = slice.records.split_off(slice.records.len() / 2);
+        let last = slice.records.last().and_then(|record| record.record.server_ingest_id);
+        let between = last.map_or(slice.prev, Cursor::through);
+        let upper = Slice { prev: between, records: upper, audience_key: slice.audience_key.clone(), ..slice };
+        let lower = Slice { through: between, ..slice };
+        return [lower, upper].into_iter().flat_map(|half| parts(half, max)).collect();
+    }
+    if payload.len() > max {
+        tracing::debug!(through = %slice.through, bytes = payload.len(), max, "a slice goes without its records");
+        slice.records.clear();
+        payload = wire::encode(&slice);
+    }
+    vec![Part { id: message_id(&slice), payload }]
 }
 
 /// Names the slice by what it is; two processes that publish it at once store it once.
@@ -101,13 +178,63 @@ fn message_id(slice: &Slice) -> String {
     format!("{epoch}.{}.{prev}.{through}", AudienceToken::of(audience_key))
 }
 
-/// A slice that NATS would not carry goes without its records, and readers fetch them.
-fn encode(mut slice: Slice, max: usize) -> Vec<u8> {
-    let bytes = wire::encode(&slice);
-    if bytes.len() <= max {
-        return bytes;
+#[cfg(test)]
+mod tests {
+    use synchrotron_core::model::{
+        ActionArgs, ActionId, ActionRecord, ActionTag, AudienceKey, ClientId, Epoch, Hlc, RecordBody, ServerIngestId,
+        UserId,
+    };
+    use synchrotron_core::wire::LogRecord;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn record(number: i64, bytes: usize) -> LogRecord {
+        let encoded = rmp_serde::to_vec_named(&serde_json::json!({ "text": "x".repeat(bytes) })).expect("encodes");
+        let args = ActionArgs::from_encoded(encoded).expect("a map");
+        LogRecord {
+            record: ActionRecord {
+                id: ActionId::from_uuid(Uuid::from_u128(u128::from(number.unsigned_abs()))),
+                clock: Hlc::at_millis(number),
+                client_id: ClientId::from_uuid(Uuid::nil()),
+                user_id: UserId::new("alice").expect("ok"),
+                server_ingest_id: Some(ServerIngestId::new(number)),
+                trace_parent: None,
+                body: RecordBody::Action { tag: ActionTag::new("write_v1").expect("ok"), args },
+            },
+            row_count: 0,
+            slices: Vec::new(),
+            rows: Vec::new(),
+        }
     }
-    tracing::debug!(through = %slice.through, bytes = bytes.len(), max, "a slice goes without its records");
-    slice.records.clear();
-    wire::encode(&slice)
+
+    #[test]
+    fn a_slice_that_is_too_large_goes_in_parts_that_form_its_chain() {
+        let sizes = [100, 3_000, 90, 10, 9_000, 40, 2_000];
+        let slice = Slice {
+            epoch: Epoch::from_uuid(Uuid::nil()),
+            audience_key: AudienceKey::new("project:1").expect("ok"),
+            prev: Cursor::new(5),
+            through: Cursor::new(70),
+            records: sizes.iter().zip(1..).map(|(bytes, number)| record(number * 10, *bytes)).collect(),
+        };
+        for max in [1_000_000, 8_000, 4_000, 1_500] {
+            let sent: Vec<Slice> = parts(slice.clone(), max)
+                .iter()
+                .map(|part| {
+                    assert!(part.payload.len() <= max);
+                    wire::decode(&part.payload, max).expect("reads")
+                })
+                .collect();
+            assert_eq!((sent[0].prev, sent[sent.len() - 1].through), (slice.prev, slice.through));
+            assert!(sent.windows(2).all(|pair| pair[0].through == pair[1].prev), "max {max}");
+            let records = sent.iter().flat_map(|slice| &slice.records);
+            let all: Vec<_> = records.filter_map(|record| record.record.server_ingest_id).collect();
+            let whole = sizes.iter().zip(1..).filter(|(bytes, _)| **bytes < max);
+            assert_eq!(all, whole.map(|(_, number)| ServerIngestId::new(number * 10)).collect::<Vec<_>>(), "max {max}");
+        }
+        assert_eq!(parts(slice.clone(), 1_000_000).len(), 1);
+        let ids = |max| parts(slice.clone(), max).into_iter().map(|part| part.id).collect::<Vec<_>>();
+        assert_eq!(ids(4_000), ids(4_000));
+    }
 }

@@ -15,20 +15,20 @@ use synchrotron_core::wire::{
 };
 use synchrotron_nats::subjects::RpcMethod;
 
-use super::{Api, NatsApiError, streams};
+use super::{Api, NatsApiError, QUEUE, account};
 use crate::api::fault::unreadable;
 use crate::auth::Principal;
 use crate::service::ProcessId;
 
-/// Requests go to one process each.
-const QUEUE: &str = streams::CONSUMER;
-/// Only inboxes are answered: an answer on one of our own subjects would be taken for a slice.
-const INBOX: &str = "_INBOX";
+/// Only inboxes are answered: those of our own processes, and what NATS makes of a device's. What a device named lies in
+/// its own account, where no subject leads to a stream.
+const INBOXES: [&str; 2] = ["_INBOX.", "_R_."];
 /// Requests are small: a client id and a cursor per audience, or some thousand ids.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 
 /// Answers requests until the connection is lost.
 pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiError> {
+    account::require_ours(&api.link, &api.settings.clients_account).await?;
     let client = api.link.client();
     let requests = client.queue_subscribe(api.subjects.all_rpc(), QUEUE.to_owned()).await?;
     let mut requests = futures::stream::select(requests, client.subscribe(api.own_held()).await?);
@@ -38,7 +38,8 @@ pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiEr
             request = requests.next() => request.ok_or(NatsApiError::Ended)?,
             () = api.link.lost(connects) => return Err(NatsApiError::Lost),
         };
-        let Some(inbox) = request.reply.clone().filter(|reply| reply.starts_with(INBOX)) else {
+        let Some(inbox) = request.reply.clone().filter(|reply| INBOXES.iter().any(|inbox| reply.starts_with(inbox)))
+        else {
             tracing::debug!("a request that nobody waits for");
             continue;
         };
@@ -66,10 +67,7 @@ impl Api {
                 return self.reply::<()>(inbox, Err(fault)).await;
             }
         };
-        let principal = match self.admit(request.headers.as_ref(), &subject.user).await {
-            Ok(principal) => principal,
-            Err(fault) => return self.reply::<()>(inbox, Err(fault)).await,
-        };
+        let principal = Self::sender(&subject.user);
         match subject.method {
             RpcMethod::Session => {
                 let session = self.session(&principal, subject.client_id, &request.payload).await;
@@ -154,7 +152,7 @@ fn read<Q: DeserializeOwned>(payload: &[u8]) -> Result<Q, Fault> {
     wire::decode(payload, REQUEST_BYTES_MAX).map_err(|error| unreadable(&error))
 }
 
-/// A device asks for itself: later, NATS itself lets it publish no other subject.
+/// A device asks for itself. NATS lets it publish to subjects of its user's other devices, too.
 fn same_device(asked: ClientId, subject: ClientId) -> Result<(), Fault> {
     if asked == subject {
         Ok(())

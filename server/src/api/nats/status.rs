@@ -1,16 +1,11 @@
 //! How NATS is, seen from outside of a running server.
 
-use std::time::Duration;
-
-use async_nats::jetstream::context::GetStreamErrorKind;
-use async_nats::jetstream::{Context, ErrorCode};
+use async_nats::jetstream::Context;
 use serde::Serialize;
-use synchrotron_nats::subjects::Subjects;
+use synchrotron_nats::link::Link;
 
-use super::{NatsApiError, NatsApiSettings, connect, streams};
-
-/// How long NATS may take to be reached.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+use super::partition::Partition;
+use super::{CONNECT_WITHIN, NatsApiError, NatsApiSettings, StreamFault, account, connect, streams};
 
 /// How NATS is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -22,6 +17,8 @@ pub struct NatsStatus {
     pub streams: Vec<StreamStatus>,
     /// What is wrong.
     pub error: Option<String>,
+    /// Settings that ask for less than a stream has; it stays as it is.
+    pub not_shrunk: Vec<String>,
 }
 
 /// How one stream is.
@@ -45,25 +42,27 @@ pub struct StreamStatus {
 impl NatsStatus {
     /// Connects, asks and leaves.
     pub async fn read(settings: &NatsApiSettings) -> Self {
-        let mut status = Self { nats_server_version: None, streams: Vec::new(), error: None };
-        let link = connect(settings).await;
-        if tokio::time::timeout(CONNECT_WITHIN, link.up()).await.is_err() {
-            status.error = Some(format!("{:?} cannot be reached, or refuses", settings.servers));
-            return status;
-        }
-        status.nats_server_version = Some(link.client().server_info().version);
-        let subjects = Subjects::new(settings.prefix.clone());
-        let streams = async {
-            let jetstream = streams::jetstream(&link)?;
-            let up = read_stream(&jetstream, streams::up_stream(&subjects), Some(streams::CONSUMER)).await?;
-            let log = read_stream(&jetstream, streams::log_stream(&subjects), None).await?;
-            Ok::<_, NatsApiError>(vec![up, log])
-        };
-        match streams.await {
-            Ok(streams) => status.streams = streams,
-            Err(error) => status.error = Some(error.to_string()),
+        let mut status = Self { nats_server_version: None, streams: Vec::new(), error: None, not_shrunk: Vec::new() };
+        if let Err(error) = status.fill(settings).await {
+            status.error = Some(error.to_string());
         }
         status
+    }
+
+    async fn fill(&mut self, settings: &NatsApiSettings) -> Result<(), NatsApiError> {
+        let link = reach(settings).await?;
+        self.nats_server_version = Some(link.client().server_info().version);
+        let jetstream = streams::jetstream(&link)?;
+        let consumers: Vec<String> = settings.partitions.partitions().map(Partition::consumer).collect();
+        self.streams.push(read_stream(&jetstream, streams::up_stream(settings), &consumers).await?);
+        self.streams.push(read_stream(&jetstream, streams::log_stream(settings), &[]).await?);
+        for fault in streams::faults(settings, &jetstream).await? {
+            match fault {
+                StreamFault::Shrinks { .. } => self.not_shrunk.push(fault.to_string()),
+                other => return Err(other.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Whether it was reached and answered.
@@ -73,28 +72,38 @@ impl NatsStatus {
     }
 }
 
-async fn read_stream(
-    jetstream: &Context,
-    name: String,
-    consumer: Option<&'static str>,
-) -> Result<StreamStatus, NatsApiError> {
-    let found = match jetstream.get_stream(&name).await {
-        Ok(found) => found,
-        Err(error) => match error.kind() {
-            GetStreamErrorKind::JetStream(fault) if fault.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                return Ok(StreamStatus { name, ..StreamStatus::default() });
-            }
-            _ => return Err(NatsApiError::Look { stream: name, source: error }),
-        },
+/// Connects to NATS for one question.
+pub(super) async fn reach(settings: &NatsApiSettings) -> Result<Link, NatsApiError> {
+    let keys = settings.keys()?;
+    let link = connect(settings, settings.login.clone().unwrap_or_else(|| keys.server_login())).await;
+    let reached = tokio::time::timeout(CONNECT_WITHIN, link.up()).await;
+    reached.map_err(|_| NatsApiError::Away { servers: settings.servers.clone() })?;
+    account::require_ours(&link, &settings.clients_account).await?;
+    Ok(link)
+}
+
+/// What is wrong with the streams, or larger than the settings; nothing is changed.
+///
+/// # Errors
+/// [`NatsApiError`] if NATS cannot be asked.
+pub(crate) async fn stream_faults(settings: &NatsApiSettings) -> Result<Vec<StreamFault>, NatsApiError> {
+    let link = reach(settings).await?;
+    streams::faults(settings, &streams::jetstream(&link)?).await
+}
+
+async fn read_stream(jetstream: &Context, name: String, consumers: &[String]) -> Result<StreamStatus, NatsApiError> {
+    let Some(info) = streams::look(jetstream, &name).await? else {
+        return Ok(StreamStatus { name, ..StreamStatus::default() });
     };
-    let state = &found.cached_info().state;
-    let (messages, bytes) = (state.messages, state.bytes);
-    let info = match consumer {
+    let (messages, bytes) = (info.state.messages, info.state.bytes);
+    let mut status = StreamStatus { name, exists: true, messages, bytes, ..StreamStatus::default() };
+    let Ok(stream) = jetstream.get_stream_no_info(&status.name).await else { return Ok(status) };
+    for consumer in consumers {
         // It may be missing for the moment in which a server makes it.
-        Some(consumer) => found.consumer_info(consumer).await.ok(),
-        None => None,
-    };
-    let waiting = info.as_ref().map(|info| info.num_pending);
-    let unacknowledged = info.map(|info| info.num_ack_pending);
-    Ok(StreamStatus { name, exists: true, messages, bytes, waiting, unacknowledged })
+        let Ok(info) = stream.consumer_info(consumer).await else { continue };
+        // Each is brought every upload: the slowest shows how many wait.
+        status.waiting = Some(info.num_pending.max(status.waiting.unwrap_or(0)));
+        status.unacknowledged = Some(info.num_ack_pending + status.unacknowledged.unwrap_or(0));
+    }
+    Ok(status)
 }

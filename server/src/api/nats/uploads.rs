@@ -3,7 +3,14 @@
 //! Place in the journey: after the device sent, before `ingest`. The order is: decide (Postgres commits), publish the
 //! outcome, acknowledge. A crash between any two of them means that the upload is delivered again, and the service
 //! answers from what it has.
+//!
+//! # Invariants
+//! - A reader decides the uploads of its partition, and lets those of others go by.
+//! - What is delivered to it is decided: one that is asked to stop ends the question that is open first, so that nothing
+//!   waits to be delivered again.
+//! - An upload leaves the stream after every consumer has seen it.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,62 +22,100 @@ use synchrotron_core::model::BatchId;
 use synchrotron_core::wire::{self, Fault, FaultCode, Outcome, OutcomeMessage, UploadBatch, WireError};
 use synchrotron_nats::subjects::UpSubject;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use super::{Api, NatsApiError, streams};
+use super::partition::{self, Partition};
+use super::{Api, NatsApiError, account, streams};
 use crate::api::fault::unreadable;
 
-/// How long one question for uploads stays open.
-const ASK_FOR: Duration = Duration::from_secs(5);
-/// How often what is done is taken out of the stream: it holds tokens.
+/// How long one question for uploads stays open; a reader that is asked to stop waits as long.
+const ASK_FOR: Duration = Duration::from_secs(1);
+/// How often what is done is taken out of the stream.
 const PURGE_EVERY: Duration = Duration::from_secs(30);
 /// What a device is told to wait when its upload took too long.
 const RETRY_AFTER_MS: u64 = 1_000;
 /// The pause before an upload that ended in a panic is delivered again.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
 
-/// Works on uploads until the connection is lost.
-pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiError> {
+/// Works on the uploads of a partition until asked to stop, or until the connection is lost.
+pub(super) async fn serve(
+    api: &Arc<Api>,
+    partition: Partition,
+    connects: u64,
+    stop: &CancellationToken,
+) -> Result<(), NatsApiError> {
+    account::require_ours(&api.link, &api.settings.clients_account).await?;
     let jetstream = streams::jetstream(&api.link)?;
-    let consumer = streams::ensure_uploads(api, &jetstream).await?;
-    tracing::info!("takes uploads over NATS");
-    tokio::select! {
-        ended = pull(api, &jetstream, &consumer) => ended,
+    streams::ensure_up(&api.settings, &jetstream).await?;
+    let consumer = streams::ensure_consumer(&api.settings, &jetstream, partition).await?;
+    tracing::info!(part = partition.part, of = partition.count.get(), "takes uploads over NATS");
+    let work = TaskTracker::new();
+    let ended = tokio::select! {
+        ended = pull(api, partition, &jetstream, &consumer, &work, stop) => ended,
         () = api.link.lost(connects) => Err(NatsApiError::Lost),
+    };
+    if ended.is_ok() {
+        work.close();
+        work.wait().await;
     }
+    ended
 }
 
-async fn pull(api: &Arc<Api>, jetstream: &Context, consumer: &Consumer<pull::Config>) -> Result<(), NatsApiError> {
+async fn pull(
+    api: &Arc<Api>,
+    partition: Partition,
+    jetstream: &Context,
+    consumer: &Consumer<pull::Config>,
+    work: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<(), NatsApiError> {
     let mut purged = Instant::now();
-    loop {
+    while !stop.is_cancelled() {
         let room = api.uploads_room.available_permits().max(1);
         let mut batch = consumer.batch().max_messages(room).expires(ASK_FOR).messages().await?;
         while let Some(message) = batch.next().await {
             let message = message.map_err(NatsApiError::Read)?;
+            let Some(subject) = for_us(api, partition, &message).await else { continue };
             let permit = Arc::clone(&api.uploads_room).acquire_owned().await;
             let permit = permit.expect("BUG: nobody closes this semaphore");
             let api = Arc::clone(api);
-            tokio::spawn(async move {
-                work_on(&api, message).await;
+            work.spawn(async move {
+                work_on(&api, &subject, message).await;
                 drop(permit);
             });
         }
-        if purged.elapsed() > PURGE_EVERY {
+        if partition.is_first() && purged.elapsed() > PURGE_EVERY {
             purged = Instant::now();
-            purge_done(jetstream, consumer).await;
+            purge_done(api, jetstream).await;
+        }
+    }
+    Ok(())
+}
+
+/// The subject of an upload that this reader decides; any other is not its business any more.
+async fn for_us(api: &Api, partition: Partition, message: &Message) -> Option<UpSubject> {
+    match api.subjects.parse_up(&message.subject) {
+        Ok(subject) if partition.owns(&subject.audience) => Some(subject),
+        Ok(_) => {
+            if let Err(error) = message.ack().await {
+                tracing::debug!(%error, "another's upload will come by again");
+            }
+            None
+        }
+        Err(error) => {
+            if partition.is_first() {
+                tracing::warn!(%error, "an upload from nowhere");
+            }
+            settle(message, AckKind::Term).await;
+            None
         }
     }
 }
 
 /// One delivery of one upload, from its subject to its acknowledgement.
-async fn work_on(api: &Api, message: Message) {
-    let subject = match api.subjects.parse_up(&message.subject) {
-        Ok(subject) => subject,
-        Err(error) => {
-            tracing::warn!(%error, "an upload from nowhere");
-            return settle(&message, AckKind::Term).await;
-        }
-    };
-    let deciding = AssertUnwindSafe(decide(api, &subject, &message)).catch_unwind();
+async fn work_on(api: &Api, subject: &UpSubject, message: Message) {
+    let deciding = AssertUnwindSafe(decide(api, subject, &message)).catch_unwind();
     let Ok(outcome) = deciding.await else {
         tracing::error!(client_id = %subject.client_id, "work on an upload panicked");
         return settle(&message, AckKind::Nak(Some(AFTER_PANIC))).await;
@@ -88,9 +133,7 @@ async fn work_on(api: &Api, message: Message) {
 async fn decide(api: &Api, subject: &UpSubject, message: &Message) -> OutcomeMessage {
     let body = wire::decode::<UploadBatch>(&message.payload, api.settings.upload_bytes_max);
     let batch_id = body.as_ref().ok().map(|batch| batch.batch_id);
-    let outcome = match admitted(api, subject, message, body).await {
-        Err(Fault { code: FaultCode::Unauthenticated, message: reason }) => Outcome::Unauthenticated { reason },
-        Err(Fault { code: FaultCode::Unavailable, .. }) => Outcome::Retry { after_ms: RETRY_AFTER_MS },
+    let outcome = match admitted(api, subject, message, body) {
         Err(fault) => {
             tracing::debug!(client_id = %subject.client_id, error = %fault, "an upload is refused");
             Outcome::Refused(fault)
@@ -104,14 +147,13 @@ async fn decide(api: &Api, subject: &UpSubject, message: &Message) -> OutcomeMes
     OutcomeMessage { batch_id, outcome }
 }
 
-/// Who uploads what, if the token proves who, and the bytes say what.
-async fn admitted(
+/// Who uploads what, if the bytes say what.
+fn admitted(
     api: &Api,
     subject: &UpSubject,
     message: &Message,
     body: Result<UploadBatch, WireError>,
 ) -> Result<(crate::auth::Principal, UploadBatch), Fault> {
-    let principal = api.admit(message.headers.as_ref(), &subject.user).await?;
     let batch = body.map_err(|error| unreadable(&error))?;
     if batch.client_id != subject.client_id {
         return Err(Fault::new(FaultCode::ForeignClient, "the batch's client_id is not the subject's"));
@@ -121,7 +163,7 @@ async fn admitted(
         tracing::error!(batch_id = %batch.batch_id, deliveries, "an upload is given up");
         return Err(poison(batch.batch_id, deliveries - 1));
     }
-    Ok((principal, batch))
+    Ok((Api::sender(&subject.user), batch))
 }
 
 fn poison(batch_id: BatchId, begun: i64) -> Fault {
@@ -135,12 +177,24 @@ async fn settle(message: &Message, kind: AckKind) {
     }
 }
 
-/// Takes out of the stream what every process has acknowledged.
-async fn purge_done(jetstream: &Context, consumer: &Consumer<pull::Config>) {
+/// Takes out of the stream what every consumer has acknowledged, those of other counts of partitions included.
+async fn purge_done(api: &Api, jetstream: &Context) {
     let purging = async {
-        let info = consumer.get_info().await?;
-        let stream = jetstream.get_stream_no_info(&info.stream_name).await?;
-        stream.purge().sequence(info.ack_floor.stream_sequence + 1).await?;
+        let stream = jetstream.get_stream_no_info(streams::up_stream(&api.settings)).await?;
+        let mut missing: BTreeSet<String> = api.settings.partitions.partitions().map(Partition::consumer).collect();
+        let mut floor = u64::MAX;
+        let mut consumers = stream.consumers();
+        while let Some(consumer) = consumers.next().await {
+            let consumer = consumer?;
+            missing.remove(&consumer.name);
+            if consumer.name.starts_with(partition::CONSUMERS) {
+                floor = floor.min(consumer.ack_floor.stream_sequence);
+            }
+        }
+        // One that is yet to be made will want everything that it has not seen.
+        if missing.is_empty() {
+            stream.purge().sequence(floor + 1).await?;
+        }
         Ok::<_, async_nats::Error>(())
     };
     if let Err(error) = purging.await {

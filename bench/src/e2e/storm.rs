@@ -1,0 +1,278 @@
+//! A thousand devices that come back at once, each with an action of its own and one of others to fetch; and a thousand
+//! that lose NATS at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use futures::future::try_join_all;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use synchrotron_core::client::Client;
+use synchrotron_core::model::{AudienceKey, RowId};
+use synchrotron_core::network::{Carrier, CarrierReason, Failover, FailoverPauses, Ingress, Network, NetworkError};
+use synchrotron_core::params;
+use synchrotron_core::wire::{
+    DigestReply, DigestRequest, FetchPage, FetchRequest, Outcome, Session, SessionRequest, SnapshotChunk,
+    SnapshotRequest, UploadBatch,
+};
+
+use super::app::AddItem;
+use super::stage::{Stage, in_time};
+use super::{Bench, CONNECTING_MAX};
+use crate::error::BenchError;
+use crate::report::{Circumstances, Entry};
+use crate::rounds::median;
+use crate::server::floor;
+
+const COMMON: &str = "project:1";
+/// How often a device is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+/// NATS goes once a round: as they are, each return would take longer than the one before.
+const PAUSES: FailoverPauses = FailoverPauses { first: Duration::from_secs(1), longest: Duration::from_secs(2) };
+/// Connections of the floor.
+const WRITERS: u32 = 8;
+
+pub(super) fn run(bench: &Bench) -> Result<Vec<Entry>, BenchError> {
+    bench.runtime.block_on(async {
+        let storm = Storm::gather(bench.sizes.storm).await?;
+        let (mut opened, mut lost, mut floors) = (Vec::new(), Vec::new(), Vec::new());
+        for _round in 0..bench.long_rounds() {
+            opened.push(storm.all_come_back().await?);
+            lost.push(storm.all_lose_nats().await?);
+            let begin = Instant::now();
+            floor::insert(&storm.stage.pool, WRITERS, bench.sizes.storm.div_ceil(WRITERS), 1).await?;
+            floors.push(begin.elapsed());
+        }
+        let floor = median(floors);
+        Ok([("come_back", opened), ("lose_nats", lost)]
+            .into_iter()
+            .flat_map(|(what, rounds)| entries(bench.sizes.storm, what, &rounds, floor))
+            .collect())
+    })
+}
+
+/// How one storm went.
+#[derive(Debug, Clone, Copy)]
+struct Weathered {
+    took: Duration,
+    /// The most calls that were under way at once.
+    peak: u32,
+    /// Calls in all.
+    calls: u32,
+    /// Devices whose app was shown a failure.
+    failures: usize,
+}
+
+fn entries(devices: u32, what: &str, rounds: &[Weathered], floor: Duration) -> [Entry; 3] {
+    let failures = rounds.iter().map(|round| round.failures).max().unwrap_or_default();
+    let count = |of: fn(&Weathered) -> u32| {
+        let mut counts: Vec<u32> = rounds.iter().map(of).collect();
+        counts.sort_unstable();
+        f64::from(counts[counts.len() / 2])
+    };
+    let took = median(rounds.iter().map(|round| round.took).collect());
+    let of =
+        |unit| Circumstances::new(unit).with("devices", devices).with("what", what).with("failures_shown", failures);
+    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    [
+        of("ms").entry("storm", millis(took), millis(floor)),
+        of("calls at once").entry("storm_peak", count(|round| round.peak), f64::from(devices)),
+        of("calls").entry("storm_calls", count(|round| round.calls), f64::from(devices)),
+    ]
+}
+
+struct Storm {
+    stage: Stage,
+    devices: Vec<(Client, Arc<Counted>)>,
+    other: Client,
+    count: Arc<Count>,
+}
+
+impl Storm {
+    /// Opens so many devices, with NATS and HTTP behind it, and syncs each once.
+    async fn gather(devices: u32) -> Result<Self, BenchError> {
+        let stage = Stage::open().await?;
+        stage.admit(devices, COMMON).await?;
+        let (other, _) = device(&stage, devices, &Arc::default()).await?;
+        let count = Arc::<Count>::default();
+        let opening = stream::iter(0..devices).map(|n| device(&stage, n, &count)).buffer_unordered(CONNECTING_MAX);
+        let devices = opening.try_collect().await?;
+        Ok(Self { stage, devices, other, count })
+    }
+
+    /// All are away, write something, and come back at the same moment.
+    async fn all_come_back(&self) -> Result<Weathered, BenchError> {
+        self.devices.iter().for_each(|(client, _)| client.go_offline());
+        let row = self.everybody_writes().await?;
+        in_time("the other", self.other.sync_now()).await??;
+        self.weather(&row, || async {
+            self.devices.iter().for_each(|(client, network)| client.go_online(Arc::clone(network) as _));
+            Ok(())
+        })
+        .await
+    }
+
+    /// NATS is killed while all are online and each writes something: HTTP bears them all. Then NATS comes back.
+    async fn all_lose_nats(&self) -> Result<Weathered, BenchError> {
+        let row = AddItem::to(COMMON);
+        let id = row.row_id();
+        let weathered = self
+            .weather(&id, || async {
+                self.stage.nats.kill().await?;
+                self.other.execute(row.clone()).await?;
+                try_join_all(self.devices.iter().map(|(client, _)| client.execute(own(client)))).await?;
+                Ok(())
+            })
+            .await?;
+        self.stage.nats.restart().await?;
+        for client in self.devices.iter().map(|(client, _)| client).chain([&self.other]) {
+            let mut status = client.status();
+            let back = status.wait_for(|status| status.connection.carrier() == Some(Carrier::Nats));
+            in_time("NATS to carry again", back).await?.map_err(|_| BenchError::Late { what: "a client" })?;
+        }
+        Ok(weathered)
+    }
+
+    async fn everybody_writes(&self) -> Result<RowId, BenchError> {
+        try_join_all(self.devices.iter().map(|(client, _)| client.execute(own(client)))).await?;
+        let action = AddItem::to(COMMON);
+        let row = action.row_id();
+        self.other.execute(action).await?;
+        Ok(row)
+    }
+
+    /// Lets a storm break, and waits until every device has sent its own and has this row.
+    async fn weather<A: Future<Output = Result<(), BenchError>>>(
+        &self,
+        row: &RowId,
+        storm: impl FnOnce() -> A,
+    ) -> Result<Weathered, BenchError> {
+        self.count.begin();
+        let (began_ms, begin) = (now_ms(), Instant::now());
+        storm().await?;
+        for (client, _) in &self.devices {
+            in_time("the storm to pass", calm(client, row)).await??;
+        }
+        let failed = |client: &Client| {
+            client.status().borrow().last_error.as_ref().is_some_and(|failed| failed.at_ms >= began_ms)
+        };
+        let failures = self.devices.iter().filter(|(client, _)| failed(client)).count();
+        let (peak, calls) = self.count.told();
+        Ok(Weathered { took: begin.elapsed(), peak, calls, failures })
+    }
+}
+
+fn own(client: &Client) -> AddItem {
+    AddItem::to(&format!("user:{}", client.user_id()))
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Waits until nothing is pending and the row is here.
+async fn calm(client: &Client, row: &RowId) -> Result<(), BenchError> {
+    loop {
+        let sent = client.status().borrow().pending == 0;
+        if sent && !client.query("SELECT 1 FROM items WHERE id = ?", params![row.as_str()]).await?.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn device(stage: &Stage, n: u32, count: &Arc<Count>) -> Result<(Client, Arc<Counted>), BenchError> {
+    let user = format!("u{n}");
+    let client = stage.device(&user).await?;
+    let nats = stage.over_nats(&user, client.client_id()).await?;
+    let failover = Failover::with_pauses(vec![Arc::new(nats), Arc::new(stage.over_http(&user)?)], PAUSES);
+    let network = Arc::new(Counted { inner: failover, count: Arc::clone(count) });
+    client.go_online(Arc::clone(&network) as _);
+    in_time("a first pass", client.sync_now()).await??;
+    Ok((client, network))
+}
+
+/// Calls of all devices.
+#[derive(Debug, Default)]
+struct Count {
+    now: AtomicU32,
+    peak: AtomicU32,
+    calls: AtomicU32,
+}
+
+impl Count {
+    fn begin(&self) {
+        self.peak.store(self.now.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.calls.store(0, Ordering::Relaxed);
+    }
+
+    fn told(&self) -> (u32, u32) {
+        (self.peak.load(Ordering::Relaxed), self.calls.load(Ordering::Relaxed))
+    }
+
+    fn enter(&self) -> Inside<'_> {
+        let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
+        self.peak.fetch_max(now, Ordering::Relaxed);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Inside(self)
+    }
+}
+
+/// A call under way, also one that is given up.
+struct Inside<'a>(&'a Count);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A network whose calls are counted.
+#[derive(Debug)]
+struct Counted {
+    inner: Failover,
+    count: Arc<Count>,
+}
+
+#[async_trait]
+impl Network for Counted {
+    async fn session(&self, request: &SessionRequest) -> Result<Session, NetworkError> {
+        let _inside = self.count.enter();
+        self.inner.session(request).await
+    }
+
+    async fn fetch(&self, request: &FetchRequest) -> Result<FetchPage, NetworkError> {
+        let _inside = self.count.enter();
+        self.inner.fetch(request).await
+    }
+
+    async fn upload(&self, batch: &UploadBatch) -> Result<Outcome, NetworkError> {
+        let _inside = self.count.enter();
+        self.inner.upload(batch).await
+    }
+
+    async fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotChunk, NetworkError> {
+        let _inside = self.count.enter();
+        self.inner.snapshot(request).await
+    }
+
+    async fn digest(&self, request: &DigestRequest) -> Result<DigestReply, NetworkError> {
+        let _inside = self.count.enter();
+        self.inner.digest(request).await
+    }
+
+    async fn subscribe(&self, audiences: &[AudienceKey]) -> Result<Option<BoxStream<'static, Ingress>>, NetworkError> {
+        self.inner.subscribe(audiences).await
+    }
+
+    fn carrier(&self) -> Carrier {
+        self.inner.carrier()
+    }
+
+    fn reason(&self) -> CarrierReason {
+        self.inner.reason()
+    }
+}

@@ -1,0 +1,126 @@
+//! Slices as they are read from the log: those of a commit, and those of the past.
+//!
+//! Place in the journey: between the log and whoever publishes. The outbox names the slices of commits; republishing makes
+//! slices of what the log holds, whoever committed it and however long ago.
+//!
+//! # Invariants
+//! - A slice has all its records, or none: then its readers fetch. None is left of one that was compacted in part.
+//! - Slices of the past form the same chain as those of commits: each `prev` is the audience's head before its first record.
+//!   Their bounds are the same whenever they are made, whatever part of the past is asked for.
+
+use std::time::Duration;
+
+use sqlx_core::row::Row;
+use sqlx_postgres::types::PgInterval;
+use sqlx_postgres::{PgConnection, PgPool};
+use synchrotron_core::model::{AudienceKey, Cursor, Epoch};
+use synchrotron_core::wire::Slice;
+
+use crate::ingest::read_epoch;
+use crate::pg::{query, read_log};
+
+/// Slices of the past end at multiples of this number.
+const CHUNK: i64 = 512;
+/// A record that was committed late may be older than one beneath it, by no more than an upload may take.
+const DISORDER_MAX: Duration = Duration::from_secs(60);
+
+/// The slice of one audience after `prev` through `through`.
+pub(crate) async fn read(
+    conn: &mut PgConnection,
+    epoch: Epoch,
+    audience: &str,
+    prev: i64,
+    through: i64,
+) -> Result<Slice, sqlx_core::Error> {
+    let numbers = query(SLICE).bind(audience).bind(prev).bind(through).fetch_all(&mut *conn).await?;
+    let numbers = numbers.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
+    let key = audience.to_owned();
+    let mut records = read_log(conn, &numbers, std::slice::from_ref(&key)).await?;
+    // Asked last: whatever was compacted by now was so before, or was read.
+    let cut = query("/* slices.cut */ SELECT retained > $2 FROM synchrotron.audience_heads WHERE audience_key = $1")
+        .bind(audience)
+        .bind(prev)
+        .fetch_optional(conn)
+        .await?;
+    if cut.is_some_and(|row| row.get(0)) {
+        records.clear();
+    }
+    let audience_key = AudienceKey::new(key).map_err(|error| sqlx_core::Error::Decode(Box::new(error)))?;
+    Ok(Slice { epoch, audience_key, prev: Cursor::new(prev), through: Cursor::new(through), records })
+}
+
+/// What the log holds of a part of the past, read a chunk at a time.
+#[derive(Debug)]
+pub(crate) struct Past {
+    pool: PgPool,
+    /// The last number that was read.
+    after: i64,
+    /// The newest that was there when reading began; what comes later is in the outbox.
+    through: i64,
+}
+
+impl Past {
+    /// The newest part of the past that is as long as `newest`; all of it for `None`.
+    pub(crate) async fn open(pool: &PgPool, newest: Option<Duration>) -> Result<Self, sqlx_core::Error> {
+        let mut conn = pool.acquire().await?;
+        let through: i64 = query(HEAD).fetch_one(&mut *conn).await?.try_get(0)?;
+        let mut after = match newest {
+            Some(_) => through,
+            None => 0,
+        };
+        let microseconds = newest.map_or(0, |newest| (newest + DISORDER_MAX).as_micros());
+        let age = PgInterval { months: 0, days: 0, microseconds: i64::try_from(microseconds).unwrap_or(i64::MAX) };
+        while after > 0 {
+            let row = query(BEFORE).bind(after).bind(age).fetch_one(&mut *conn).await?;
+            let (first, is_older): (Option<i64>, Option<bool>) = (row.try_get(0)?, row.try_get(1)?);
+            after = first.map_or(0, |first| first - 1);
+            if is_older.unwrap_or(true) {
+                break;
+            }
+        }
+        Ok(Self { pool: pool.clone(), after: after / CHUNK * CHUNK, through })
+    }
+
+    /// The slices of the next numbers; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Slice>>, sqlx_core::Error> {
+        if self.after >= self.through {
+            return Ok(None);
+        }
+        let mut conn = self.pool.acquire().await?;
+        let (after, through) = (self.after, (self.after + CHUNK).min(self.through));
+        let epoch = read_epoch(&mut conn).await?;
+        let rows = query(OF_THE_PAST).bind(after).bind(through).fetch_all(&mut *conn).await?;
+        let mut slices = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let (audience, prev, last): (String, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            slices.push(read(&mut conn, epoch, &audience, prev, last).await?);
+        }
+        self.after = through;
+        Ok(Some(slices))
+    }
+}
+
+/// The records of one slice.
+pub(crate) const SLICE: &str = "/* slices.one */ SELECT server_ingest_id FROM synchrotron.action_audiences \
+    WHERE audience_key = $1 AND server_ingest_id > $2 AND server_ingest_id <= $3 ORDER BY server_ingest_id";
+
+/// The newest record.
+pub(crate) const HEAD: &str =
+    "/* slices.head */ SELECT coalesce(max(server_ingest_id), 0) FROM synchrotron.action_records";
+
+/// Of some records before a number, the first, and whether one of them is older than an age.
+pub(crate) const BEFORE: &str = "/* slices.before */ SELECT min(p.server_ingest_id), bool_or(p.created_at < now() - $2::interval) \
+    FROM (SELECT server_ingest_id, created_at FROM synchrotron.action_records \
+        WHERE server_ingest_id <= $1 ORDER BY server_ingest_id DESC LIMIT 1000) p";
+
+/// Each audience with records between two numbers, its head before them, and the last of them.
+pub(crate) const OF_THE_PAST: &str = "/* slices.past */ SELECT c.audience_key, greatest( \
+        coalesce((SELECT b.server_ingest_id FROM synchrotron.action_audiences b \
+            WHERE b.audience_key = c.audience_key AND b.server_ingest_id <= $1 \
+            ORDER BY b.server_ingest_id DESC LIMIT 1), 0), \
+        coalesce((SELECT h.retained FROM synchrotron.audience_heads h \
+            WHERE h.audience_key = c.audience_key AND h.retained < c.first), 0)), c.last \
+    FROM (SELECT audience_key, min(server_ingest_id) AS first, max(server_ingest_id) AS last \
+        FROM synchrotron.action_audiences WHERE server_ingest_id > $1 AND server_ingest_id <= $2 \
+        GROUP BY audience_key) c \
+    ORDER BY c.last, c.audience_key";

@@ -1,0 +1,133 @@
+//! Rights follow membership at once: what is lost is cut off, what is gained is there, and devices go on meanwhile.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use futures::{FutureExt, StreamExt};
+use synchrotron_core::network::{Network, NetworkError};
+use synchrotron_core::wire::SessionRequest;
+use synchrotron_server::Server;
+use synchrotron_testkit::{NatsOptions, NatsServer, wait_for};
+
+use crate::stack::{PATIENCE, Stack, conf, key};
+
+/// How often it was let in.
+fn connects(client: &async_nats::Client) -> u64 {
+    client.statistics().connects.load(Ordering::Relaxed)
+}
+
+#[tokio::test]
+async fn who_loses_an_audience_hears_no_more_of_it_whatever_its_device_does() {
+    let stack = Stack::start().await;
+    let alice = stack.device("alice", &["project:1"]).await;
+    let mallory = stack.device("mallory", &["project:1"]).await;
+    // A device of her own making, which heeds nothing that the server says.
+    let raw = stack.raw("mallory").await;
+    let mut heard = raw.subscribe(stack.subjects.live(&key("project:1"))).await.expect("sends");
+    alice.accepted(&alice.seat("before", "project:1")).await;
+    let first = tokio::time::timeout(PATIENCE, heard.next()).await.expect("in time");
+    assert!(first.is_some());
+
+    let before = connects(&raw);
+    let lost = Instant::now();
+    stack.forbid("mallory", "project:1").await;
+    wait_for("the end", PATIENCE, async || (connects(&raw) > before).then_some(())).await.expect("cut off");
+    eprintln!("rights that were lost ended after {:?}", lost.elapsed());
+    // It comes back by itself, and asks for the same again.
+    stack.settle(&raw, &mallory).await;
+    while heard.next().now_or_never().flatten().is_some() {}
+    alice.accepted(&alice.seat("after", "project:1")).await;
+    stack.settle(&raw, &mallory).await;
+    assert!(heard.next().now_or_never().flatten().is_none(), "it hears still");
+}
+
+#[tokio::test]
+async fn a_device_that_loses_an_audience_loses_no_call() {
+    let stack = Stack::start().await;
+    let alice = stack.device("alice", &["project:1", "project:2"]).await;
+    let mut events = alice.subscribe(&["project:1", "project:2"]).await;
+    stack.forbid("alice", "project:2").await;
+    let request = SessionRequest { client_id: alice.client_id };
+    let ended = wait_for("the stream to end", PATIENCE, async || {
+        // Its connection is made anew at some moment, between two calls.
+        alice.network.session(&request).await.expect("no call fails");
+        events.ended().then_some(())
+    });
+    ended.await.expect("ended");
+    let refused = alice.network.subscribe(&[key("project:1"), key("project:2")]).await;
+    assert!(matches!(refused, Err(NetworkError::NotPermitted { .. })), "{:?}", refused.err());
+    let mut events = alice.subscribe(&["project:1"]).await;
+    alice.accepted(&alice.seat("s1", "project:1")).await;
+    events.slice().await;
+}
+
+#[tokio::test]
+async fn a_device_that_gains_an_audience_hears_of_it_and_of_that() {
+    let stack = Stack::start().await;
+    let alice = stack.device("alice", &["project:1"]).await;
+    let mut events = alice.subscribe(&["project:1"]).await;
+    let gained = Instant::now();
+    stack.allow("alice", "project:2").await;
+    events.wakeup().await;
+    eprintln!("rights that were gained were there after {:?}", gained.elapsed());
+    let mut events = alice.subscribe(&["project:1", "project:2"]).await;
+    let bob = stack.device("bob", &["project:2"]).await;
+    bob.accepted(&bob.seat("s1", "project:2")).await;
+    assert_eq!(events.slice().await.audience_key, key("project:2"));
+}
+
+#[tokio::test]
+async fn a_device_that_knows_first_need_not_wait() {
+    // The server itself would look in an hour.
+    let stack = Stack::start_with(|api| api.membership_every = Duration::from_secs(3_600)).await;
+    let alice = stack.device("alice", &["project:1"]).await;
+    alice.subscribe(&["project:1"]).await;
+    stack.allow("alice", "project:2").await;
+    let mut events = alice.subscribe(&["project:1", "project:2"]).await;
+    alice.accepted(&alice.seat("s1", "project:2")).await;
+    assert_eq!(events.slice().await.audience_key, key("project:2"));
+}
+
+#[tokio::test]
+async fn connections_outlive_the_process_that_let_them_in_and_their_rights_do_not() {
+    let stack = Stack::start().await;
+    stack.allow("mallory", "project:1").await;
+    let raw = stack.raw("mallory").await;
+    let before = connects(&raw);
+    let Stack { server, nats, nats_url, subjects, settings, database } = stack;
+    server.shutdown().await;
+    let server = Server::start(settings.clone()).await.expect("starts");
+    let stack = Stack { server, nats, nats_url, subjects, settings, database };
+    stack.is_live().await;
+    assert_eq!(connects(&raw), before, "connections do not depend on a process");
+    stack.forbid("mallory", "project:1").await;
+    wait_for("the end", PATIENCE, async || (connects(&raw) > before).then_some(())).await.expect("cut off");
+}
+
+#[tokio::test]
+async fn thousands_of_audiences_are_heard() {
+    let stack = Stack::start().await;
+    let keys: Vec<String> = (0..3_000).map(|number| format!("project:{number}-with-a-rather-long-name")).collect();
+    stack.allow_all("alice", &keys).await;
+    let alice = stack.device("alice", &[]).await;
+    let all: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let began = Instant::now();
+    let mut events = alice.subscribe(&all).await;
+    eprintln!("subscribed to {} audiences in {:?}", all.len(), began.elapsed());
+    alice.accepted(&alice.seat("s1", all[2_999])).await;
+    assert_eq!(events.slice().await.audience_key, key(all[2_999]));
+}
+
+#[tokio::test]
+async fn more_audiences_than_nats_can_be_told_are_polled() {
+    let mut options = NatsOptions::default().with_config(conf().to_string());
+    options.max_payload_bytes = 64 << 10;
+    let nats = NatsServer::start(options).await.expect("nats-server");
+    let stack = Stack::start_on(&nats, |_| {}).await;
+    let keys: Vec<String> = (0..2_000).map(|number| format!("project:{number}")).collect();
+    stack.allow_all("alice", &keys).await;
+    let alice = stack.device("alice", &[]).await;
+    let refused = alice.network.subscribe(&[key(&keys[0])]).await;
+    assert!(matches!(refused, Err(NetworkError::NotPermitted { .. })), "{:?}", refused.err());
+    assert_eq!(alice.session.audiences.len(), 2_000);
+}
