@@ -39,7 +39,7 @@ impl Plain {
         let mut tasks = JoinSet::new();
         let (asker, echo) = (connect().await?, connect().await?);
         let mut questions = echo.subscribe(ECHO).await.map_err(BenchError::nats)?;
-        echo.flush().await.map_err(BenchError::nats)?;
+        subscribed(&echo).await?;
         tasks.spawn(async move {
             while let Some(question) = questions.next().await {
                 if let Some(reply) = question.reply {
@@ -50,7 +50,7 @@ impl Plain {
         let (tell, heard) = mpsc::unbounded_channel();
         for client in try_join_all((0..listeners).map(|_| connect())).await? {
             let mut messages = client.subscribe(FAN).await.map_err(BenchError::nats)?;
-            client.flush().await.map_err(BenchError::nats)?;
+            subscribed(&client).await?;
             let tell = tell.clone();
             tasks.spawn(async move {
                 let _connection = client;
@@ -59,10 +59,7 @@ impl Plain {
                 }
             });
         }
-        let plain = Self { asker, pool: stage.pool.clone(), heard, listeners, _tasks: tasks, _nats: nats };
-        // A flush does not wait for the server: an answer says that the listeners are there.
-        plain.there_and_back().await?;
-        Ok(plain)
+        Ok(Self { asker, pool: stage.pool.clone(), heard, listeners, _tasks: tasks, _nats: nats })
     }
 
     async fn there_and_back(&self) -> Result<(), BenchError> {
@@ -88,4 +85,13 @@ impl Plain {
         }
         Ok(begin.elapsed())
     }
+}
+
+/// Waits until the server knows of all that this connection subscribed to. A flush does not wait for the server; a message of
+/// the connection to itself comes after them.
+async fn subscribed(client: &async_nats::Client) -> Result<(), BenchError> {
+    let inbox = client.new_inbox();
+    let mut own = client.subscribe(inbox.clone()).await.map_err(BenchError::nats)?;
+    client.publish(inbox, Bytes::new()).await.map_err(BenchError::nats)?;
+    in_time("its own message", own.next()).await.map(drop)
 }

@@ -8,13 +8,13 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use synchrotron_core::model::{AudienceKey, Cursor, Cursors, Epoch, UserId};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::settled::Settled;
 use super::{Registry, Told, read};
 use crate::service::Service;
 
-/// Under steady uploads, how long their commits gather before a look.
+/// Under steady uploads, how long after a look their commits gather for the next. One that comes alone waits for nothing.
 const COMMITS_GATHER_FOR: Duration = Duration::from_millis(20);
 /// How long nobody waits for a commit before looking whether the server is still there.
 const IDLE_FOR: Duration = Duration::from_secs(5);
@@ -27,6 +27,7 @@ pub(super) async fn run(service: Service, registry: Weak<Registry>) {
     loop {
         let Some(listening) = registry.upgrade() else { return };
         committed.mark_unchanged();
+        let looked = Instant::now();
         if let Err(error) = watcher.look(&service, &listening).await {
             tracing::warn!(error = %error, "cannot look for those who listen");
             watcher.settled = Settled::Unknown;
@@ -34,7 +35,7 @@ pub(super) async fn run(service: Service, registry: Weak<Registry>) {
         let anybody = !watcher.users.is_empty();
         tokio::select! {
             () = listening.joined.notified() => {}
-            _ = committed.changed(), if anybody => sleep(COMMITS_GATHER_FOR).await,
+            _ = committed.changed(), if anybody => sleep_until(looked + COMMITS_GATHER_FOR).await,
             () = sleep(if anybody { look_every } else { IDLE_FOR }) => {}
         }
     }
