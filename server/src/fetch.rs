@@ -15,7 +15,7 @@ use synchrotron_core::model::{AudienceKey, ClientId, Cursor, Cursors, UserId};
 use synchrotron_core::wire::{AudienceHead, Fault, FaultCode, FetchPage, FetchRequest};
 
 use crate::metrics::METRICS;
-use crate::pg::{Acting, Actor, query, read_log};
+use crate::pg::{Acting, Actor, query, read_log, unreadable};
 use crate::read::{self, ReadError};
 use crate::settings::Settings;
 
@@ -71,7 +71,7 @@ pub(crate) async fn audience_heads(
     .await?;
     let head = |row: &sqlx_postgres::PgRow| {
         let audience_key = AudienceKey::new(row.try_get::<String, _>(0)?);
-        let audience_key = audience_key.map_err(|error| sqlx_core::Error::Decode(Box::new(error)))?;
+        let audience_key = audience_key.map_err(unreadable)?;
         Ok(AudienceHead { audience_key, head: Cursor::new(row.try_get(1)?), retained: Cursor::new(row.try_get(2)?) })
     };
     rows.iter().map(head).collect()

@@ -20,7 +20,7 @@ use sqlx_postgres::types::PgInterval;
 use sqlx_postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::pg::query;
+use crate::pg::{query, unreadable};
 
 /// One of the parts of some work, counted from 0.
 pub(crate) type Part = u16;
@@ -99,7 +99,7 @@ impl Leases {
 
 fn part_of(row: &sqlx_postgres::PgRow) -> Result<Part, sqlx_core::Error> {
     let part: i32 = row.try_get(0)?;
-    Part::try_from(part).map_err(|error| sqlx_core::Error::Decode(Box::new(error)))
+    Part::try_from(part).map_err(unreadable)
 }
 
 const ATTEND: &str = "/* lease.attend */ INSERT INTO synchrotron.lease_holders AS h (work, holder, expires_at) \

@@ -17,7 +17,7 @@ use synchrotron_core::model::{AudienceKey, Cursor, Epoch};
 use synchrotron_core::wire::Slice;
 
 use crate::ingest::read_epoch;
-use crate::pg::{query, read_log};
+use crate::pg::{query, read_log, unreadable};
 
 /// Slices of the past end at multiples of this number.
 const CHUNK: i64 = 512;
@@ -45,7 +45,7 @@ pub(crate) async fn read(
     if cut.is_some_and(|row| row.get(0)) {
         records.clear();
     }
-    let audience_key = AudienceKey::new(key).map_err(|error| sqlx_core::Error::Decode(Box::new(error)))?;
+    let audience_key = AudienceKey::new(key).map_err(unreadable)?;
     Ok(Slice { epoch, audience_key, prev: Cursor::new(prev), through: Cursor::new(through), records })
 }
 

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::Subject;
 use async_nats::client::{PublishError, PublishErrorKind};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -126,6 +127,11 @@ impl NatsNetwork {
             PublishErrorKind::InvalidSubject | PublishErrorKind::Send => unavailable(error.to_string()),
         }
     }
+}
+
+/// Waits until NATS does not let this connection publish there.
+pub(crate) async fn publish_denied(denials: &mut broadcast::Receiver<Denial>, subject: &Subject) -> NetworkError {
+    denied(denials, |denial| denial.action == DeniedAction::Publish && denial.subject == subject.as_str()).await
 }
 
 /// Waits until NATS does not let this connection do what `concerns` it.

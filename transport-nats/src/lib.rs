@@ -16,7 +16,7 @@
 //! Falling back to another carrier (`Failover` of core); seeing gaps between slices (the client's
 //! driver, by their `prev`).
 //!
-//! Tests: laws of subjects beside them; everything else over a real nats-server in the server's `tests/nats.rs`.
+//! Tests: laws of subjects beside them; everything else over a real nats-server in the server's `tests/nats/`.
 
 mod client;
 pub mod control;

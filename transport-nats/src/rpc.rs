@@ -13,8 +13,7 @@ use serde::de::DeserializeOwned;
 use synchrotron_core::network::NetworkError;
 use synchrotron_core::wire::{self, Reply};
 
-use crate::client::{NatsNetwork, denied, unavailable};
-use crate::link::DeniedAction;
+use crate::client::{NatsNetwork, publish_denied, unavailable};
 use crate::subjects::RpcMethod;
 
 impl NatsNetwork {
@@ -41,9 +40,7 @@ impl NatsNetwork {
         published.map_err(|error| self.publish_error(&error, bytes))?;
         let answer = tokio::select! {
             answer = answers.next() => answer.ok_or_else(|| unavailable("the client has ended"))?,
-            error = denied(&mut denials, |denial| {
-                denial.action == DeniedAction::Publish && denial.subject == subject.as_str()
-            }) => return Err(error),
+            error = publish_denied(&mut denials, &subject) => return Err(error),
         };
         if is_no_responders(&answer) {
             return Err(unavailable("no server listens"));

@@ -14,8 +14,7 @@ use synchrotron_core::wire::{self, Outcome, OutcomeMessage, UploadBatch};
 use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
 
-use crate::client::{NatsNetwork, denied, unavailable};
-use crate::link::DeniedAction;
+use crate::client::{NatsNetwork, publish_denied, unavailable};
 use crate::rpc::is_no_responders;
 
 /// A device has one batch in flight: few outcomes wait to be read at any time.
@@ -84,9 +83,7 @@ impl NatsNetwork {
                     Err(broadcast::error::RecvError::Closed) => return Err(unavailable("the client has ended")),
                 },
                 Some(answer) = stored.next() => check_stored(&answer)?,
-                error = denied(&mut denials, |denial| {
-                    denial.action == DeniedAction::Publish && denial.subject == subject.as_str()
-                }) => return Err(error),
+                error = publish_denied(&mut denials, &subject) => return Err(error),
             }
         }
     }

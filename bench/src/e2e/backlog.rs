@@ -5,6 +5,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -14,7 +15,7 @@ use tokio::runtime::Runtime;
 use super::Bench;
 use super::app::{AddItem, app};
 use super::idle::status_kib;
-use super::stage::{Places, Stage, go_online, in_time};
+use super::stage::{Places, Stage, go_online, in_time, pass};
 use crate::error::BenchError;
 use crate::report::{Circumstances, Entry};
 use crate::rounds::median;
@@ -63,7 +64,7 @@ impl Away {
         let client = app(&self.database, USER).open().await?;
         let places = Places { nats: self.nats, http: self.http, token: self.token };
         // It was online once, as every device was.
-        go_online(&client, places.over_http()?).await?;
+        go_online(&client, Arc::new(places.over_http()?)).await?;
         client.go_offline();
         for _action in 0..self.pending {
             client.execute(AddItem::to(AUDIENCE)).await?;
@@ -102,11 +103,11 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Entry>, BenchError> {
             let stage = Stage::open().await?;
             stage.admit(2, AUDIENCE).await?;
             let other = stage.device("u1").await?;
-            go_online(&other, stage.over_nats("u1", other.client_id()).await?).await?;
+            go_online(&other, Arc::new(stage.over_nats("u1", other.client_id()).await?)).await?;
             for _action in 0..others {
                 other.execute(AddItem::to(AUDIENCE)).await?;
             }
-            in_time("the others", other.sync_now()).await??;
+            pass(&other).await?;
             backs.push(come_back(&stage, pending)?);
             let begin = Instant::now();
             floor::insert(&stage.pool, 1, pending / FLOOR_BATCH, FLOOR_BATCH).await?;

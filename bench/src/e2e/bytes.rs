@@ -1,23 +1,18 @@
 //! Bytes of one action as it travels: up, as a slice, and in a fetched page, against the same facts as JSON.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use async_trait::async_trait;
 use futures::StreamExt;
-use futures::stream::BoxStream;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 use synchrotron_core::model::{ActionArgs, AudienceKey, Cursors, Effect, Patch, RecordBody, Value};
-use synchrotron_core::network::{Carrier, Ingress, Network, NetworkError};
-use synchrotron_core::wire::{
-    self, DigestReply, DigestRequest, FetchPage, FetchRequest, LogRecord, Outcome, Session, SessionRequest, Slice,
-    SnapshotChunk, SnapshotRequest, UploadBatch, UploadRecord,
-};
-use synchrotron_nats::NatsNetwork;
+use synchrotron_core::network::{Ingress, Network};
+use synchrotron_core::wire::{self, FetchRequest, LogRecord, SessionRequest, Slice, UploadRecord};
 
 use super::Bench;
 use super::app::AddItem;
 use super::stage::{Stage, go_online, in_time};
+use super::watched::Watched;
 use crate::error::BenchError;
 use crate::report::{Circumstances, Entry};
 
@@ -39,17 +34,16 @@ async fn measure(actions: u32) -> Result<Vec<Entry>, BenchError> {
     stage.admit(2, AUDIENCE).await?;
     let author = stage.device("u0").await?;
     let audience = AudienceKey::new(AUDIENCE).expect("BUG: a key");
-    let uploads = Arc::<Mutex<Vec<UploadBatch>>>::default();
-    let inner = stage.over_nats("u0", author.client_id()).await?;
-    let session = inner.session(&SessionRequest { client_id: author.client_id() }).await?;
+    let network = Arc::new(Watched::new(stage.over_nats("u0", author.client_id()).await?, Arc::default()));
+    let session = network.session(&SessionRequest { client_id: author.client_id() }).await?;
     let listener = stage.over_nats("u1", synchrotron_core::model::ClientId::from_uuid(uuid::Uuid::now_v7())).await?;
     let events = listener.subscribe(&[audience]).await?;
     let mut events = events.ok_or(BenchError::Late { what: "push" })?;
     for _action in 0..actions {
         author.execute(AddItem::to(AUDIENCE)).await?;
     }
-    go_online(&author, Recording { inner, uploads: Arc::clone(&uploads) }).await?;
-    let batches = std::mem::take(&mut *uploads.lock().unwrap_or_else(PoisonError::into_inner));
+    go_online(&author, Arc::clone(&network) as _).await?;
+    let batches = network.take_accepted();
     let mut slices: Vec<Slice> = Vec::new();
     while slices.iter().map(|slice| slice.records.len()).sum::<usize>() < actions as usize {
         match in_time("a slice", events.next()).await? {
@@ -145,47 +139,5 @@ fn plain(value: &Value) -> Json {
         Value::Text(text) => json!(text),
         Value::Integer(number) => json!(number),
         other => json!(other),
-    }
-}
-
-/// Keeps what is uploaded.
-#[derive(Debug)]
-struct Recording {
-    inner: NatsNetwork,
-    uploads: Arc<Mutex<Vec<UploadBatch>>>,
-}
-
-#[async_trait]
-impl Network for Recording {
-    async fn session(&self, request: &SessionRequest) -> Result<Session, NetworkError> {
-        self.inner.session(request).await
-    }
-
-    async fn fetch(&self, request: &FetchRequest) -> Result<FetchPage, NetworkError> {
-        self.inner.fetch(request).await
-    }
-
-    async fn upload(&self, batch: &UploadBatch) -> Result<Outcome, NetworkError> {
-        let outcome = self.inner.upload(batch).await?;
-        if matches!(outcome, Outcome::Accepted { .. }) {
-            self.uploads.lock().unwrap_or_else(PoisonError::into_inner).push(batch.clone());
-        }
-        Ok(outcome)
-    }
-
-    async fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotChunk, NetworkError> {
-        self.inner.snapshot(request).await
-    }
-
-    async fn digest(&self, request: &DigestRequest) -> Result<DigestReply, NetworkError> {
-        self.inner.digest(request).await
-    }
-
-    async fn subscribe(&self, audiences: &[AudienceKey]) -> Result<Option<BoxStream<'static, Ingress>>, NetworkError> {
-        self.inner.subscribe(audiences).await
-    }
-
-    fn carrier(&self) -> Carrier {
-        self.inner.carrier()
     }
 }

@@ -3,6 +3,7 @@
 //! The many are the network part of a device, without a database: a thousand databases on one machine would measure its
 //! disk.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -18,7 +19,7 @@ use uuid::Uuid;
 
 use super::app::AddItem;
 use super::floor::Plain;
-use super::stage::{Stage, go_online, in_time};
+use super::stage::{Stage, go_online, in_time, until_done};
 use super::{Bench, CONNECTING_MAX};
 use crate::error::BenchError;
 use crate::report::{Circumstances, Entry};
@@ -36,7 +37,7 @@ fn measure(bench: &Bench, listeners: u32) -> Result<Entry, BenchError> {
         let stage = Stage::open().await?;
         stage.admit(listeners, AUDIENCE).await?;
         let author = stage.device("u0").await?;
-        go_online(&author, stage.over_nats("u0", author.client_id()).await?).await?;
+        go_online(&author, Arc::new(stage.over_nats("u0", author.client_id()).await?)).await?;
         let many = Many::listen(&stage, listeners).await?;
         let plain = Plain::open(&stage, listeners as usize).await?;
         Ok::<_, BenchError>((stage, plain, author, many))
@@ -102,12 +103,6 @@ impl Many {
 async fn session(stage: &Stage, n: u32) -> Result<NatsNetwork, BenchError> {
     let client_id = ClientId::from_uuid(Uuid::now_v7());
     let network = stage.over_nats(&format!("u{n}"), client_id).await?;
-    // Many ask at once: who is not answered in time asks again.
-    let served = async {
-        while network.session(&SessionRequest { client_id }).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    in_time("a session", served).await?;
+    until_done("a session", async || network.session(&SessionRequest { client_id }).await).await?;
     Ok(network)
 }

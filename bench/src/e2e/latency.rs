@@ -1,5 +1,6 @@
 //! From `execute` on one device to the change feed of another, one action at a time.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use synchrotron_core::client::{Change, Client};
@@ -79,8 +80,8 @@ async fn measure(
 async fn device(stage: &Stage, user: &str, by: By) -> Result<Client, BenchError> {
     let client = stage.device(user).await?;
     match by {
-        By::Nats => go_online(&client, stage.over_nats(user, client.client_id()).await?).await?,
-        By::Http => go_online(&client, stage.over_http(user)?).await?,
+        By::Nats => go_online(&client, Arc::new(stage.over_nats(user, client.client_id()).await?)).await?,
+        By::Http => go_online(&client, Arc::new(stage.over_http(user)?)).await?,
     }
     Ok(client)
 }

@@ -10,6 +10,7 @@ mod latency;
 pub(crate) mod serve;
 mod stage;
 mod storm;
+mod watched;
 
 use std::time::Duration;
 

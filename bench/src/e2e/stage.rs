@@ -120,12 +120,23 @@ impl Places {
     }
 }
 
-/// Connects a device, and waits until it has everything. On a busy machine a connection may end meanwhile, as when its rights
-/// change; the device comes back.
-pub(super) async fn go_online(client: &Client, network: impl Network) -> Result<(), BenchError> {
-    client.go_online(Arc::new(network));
-    let passed = wait_for("a first pass", PATIENCE, async || client.sync_now().await.ok()).await;
-    passed.map_err(|_| BenchError::Late { what: "a first pass" })
+/// Connects a device, and waits until it has everything.
+pub(super) async fn go_online(client: &Client, network: Arc<dyn Network>) -> Result<(), BenchError> {
+    client.go_online(network);
+    pass(client).await
+}
+
+/// Waits until a device has sent and fetched everything.
+pub(super) async fn pass(client: &Client) -> Result<(), BenchError> {
+    until_done("a pass", async || client.sync_now().await).await
+}
+
+/// Asks until there is an answer: on a busy machine, a connection ends meanwhile or an answer is late, and a device asks again.
+pub(super) async fn until_done<T, E>(
+    what: &'static str,
+    mut ask: impl AsyncFnMut() -> Result<T, E>,
+) -> Result<T, BenchError> {
+    wait_for(what, PATIENCE, async || ask().await.ok()).await.map_err(|_| BenchError::Late { what })
 }
 
 /// Gives up on what takes far too long.

@@ -2,24 +2,19 @@
 //! that lose NATS at once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use async_trait::async_trait;
 use futures::future::try_join_all;
-use futures::stream::{self, BoxStream};
+use futures::stream;
 use futures::{StreamExt, TryStreamExt};
 use synchrotron_core::client::Client;
-use synchrotron_core::model::{AudienceKey, RowId};
-use synchrotron_core::network::{Carrier, CarrierReason, Failover, FailoverPauses, Ingress, Network, NetworkError};
+use synchrotron_core::model::RowId;
+use synchrotron_core::network::{Carrier, Failover, FailoverPauses, Network};
 use synchrotron_core::params;
-use synchrotron_core::wire::{
-    DigestReply, DigestRequest, FetchPage, FetchRequest, Outcome, Session, SessionRequest, SnapshotChunk,
-    SnapshotRequest, UploadBatch,
-};
 
 use super::app::AddItem;
-use super::stage::{Stage, in_time};
+use super::stage::{Stage, go_online, in_time, pass};
+use super::watched::{Calls, Watched};
 use super::{Bench, CONNECTING_MAX};
 use crate::error::BenchError;
 use crate::report::{Circumstances, Entry};
@@ -85,9 +80,9 @@ fn entries(devices: u32, what: &str, rounds: &[Weathered], floor: Duration) -> [
 
 struct Storm {
     stage: Stage,
-    devices: Vec<(Client, Arc<Counted>)>,
+    devices: Vec<(Client, Arc<dyn Network>)>,
     other: Client,
-    count: Arc<Count>,
+    calls: Arc<Calls>,
 }
 
 impl Storm {
@@ -96,19 +91,19 @@ impl Storm {
         let stage = Stage::open().await?;
         stage.admit(devices, COMMON).await?;
         let (other, _) = device(&stage, devices, &Arc::default()).await?;
-        let count = Arc::<Count>::default();
-        let opening = stream::iter(0..devices).map(|n| device(&stage, n, &count)).buffer_unordered(CONNECTING_MAX);
+        let calls = Arc::<Calls>::default();
+        let opening = stream::iter(0..devices).map(|n| device(&stage, n, &calls)).buffer_unordered(CONNECTING_MAX);
         let devices = opening.try_collect().await?;
-        Ok(Self { stage, devices, other, count })
+        Ok(Self { stage, devices, other, calls })
     }
 
     /// All are away, write something, and come back at the same moment.
     async fn all_come_back(&self) -> Result<Weathered, BenchError> {
         self.devices.iter().for_each(|(client, _)| client.go_offline());
         let row = self.everybody_writes().await?;
-        in_time("the other", self.other.sync_now()).await??;
+        pass(&self.other).await?;
         self.weather(&row, || async {
-            self.devices.iter().for_each(|(client, network)| client.go_online(Arc::clone(network) as _));
+            self.devices.iter().for_each(|(client, network)| client.go_online(Arc::clone(network)));
             Ok(())
         })
         .await
@@ -149,7 +144,7 @@ impl Storm {
         row: &RowId,
         storm: impl FnOnce() -> A,
     ) -> Result<Weathered, BenchError> {
-        self.count.begin();
+        self.calls.begin();
         let (began_ms, begin) = (now_ms(), Instant::now());
         storm().await?;
         for (client, _) in &self.devices {
@@ -159,7 +154,7 @@ impl Storm {
             client.status().borrow().last_error.as_ref().is_some_and(|failed| failed.at_ms >= began_ms)
         };
         let failures = self.devices.iter().filter(|(client, _)| failed(client)).count();
-        let (peak, calls) = self.count.told();
+        let (peak, calls) = self.calls.told();
         Ok(Weathered { took: begin.elapsed(), peak, calls, failures })
     }
 }
@@ -184,95 +179,12 @@ async fn calm(client: &Client, row: &RowId) -> Result<(), BenchError> {
     }
 }
 
-async fn device(stage: &Stage, n: u32, count: &Arc<Count>) -> Result<(Client, Arc<Counted>), BenchError> {
+async fn device(stage: &Stage, n: u32, calls: &Arc<Calls>) -> Result<(Client, Arc<dyn Network>), BenchError> {
     let user = format!("u{n}");
     let client = stage.device(&user).await?;
     let nats = stage.over_nats(&user, client.client_id()).await?;
     let failover = Failover::with_pauses(vec![Arc::new(nats), Arc::new(stage.over_http(&user)?)], PAUSES);
-    let network = Arc::new(Counted { inner: failover, count: Arc::clone(count) });
-    client.go_online(Arc::clone(&network) as _);
-    in_time("a first pass", client.sync_now()).await??;
+    let network: Arc<dyn Network> = Arc::new(Watched::new(failover, Arc::clone(calls)));
+    go_online(&client, Arc::clone(&network)).await?;
     Ok((client, network))
-}
-
-/// Calls of all devices.
-#[derive(Debug, Default)]
-struct Count {
-    now: AtomicU32,
-    peak: AtomicU32,
-    calls: AtomicU32,
-}
-
-impl Count {
-    fn begin(&self) {
-        self.peak.store(self.now.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.calls.store(0, Ordering::Relaxed);
-    }
-
-    fn told(&self) -> (u32, u32) {
-        (self.peak.load(Ordering::Relaxed), self.calls.load(Ordering::Relaxed))
-    }
-
-    fn enter(&self) -> Inside<'_> {
-        let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
-        self.peak.fetch_max(now, Ordering::Relaxed);
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        Inside(self)
-    }
-}
-
-/// A call under way, also one that is given up.
-struct Inside<'a>(&'a Count);
-
-impl Drop for Inside<'_> {
-    fn drop(&mut self) {
-        self.0.now.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A network whose calls are counted.
-#[derive(Debug)]
-struct Counted {
-    inner: Failover,
-    count: Arc<Count>,
-}
-
-#[async_trait]
-impl Network for Counted {
-    async fn session(&self, request: &SessionRequest) -> Result<Session, NetworkError> {
-        let _inside = self.count.enter();
-        self.inner.session(request).await
-    }
-
-    async fn fetch(&self, request: &FetchRequest) -> Result<FetchPage, NetworkError> {
-        let _inside = self.count.enter();
-        self.inner.fetch(request).await
-    }
-
-    async fn upload(&self, batch: &UploadBatch) -> Result<Outcome, NetworkError> {
-        let _inside = self.count.enter();
-        self.inner.upload(batch).await
-    }
-
-    async fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotChunk, NetworkError> {
-        let _inside = self.count.enter();
-        self.inner.snapshot(request).await
-    }
-
-    async fn digest(&self, request: &DigestRequest) -> Result<DigestReply, NetworkError> {
-        let _inside = self.count.enter();
-        self.inner.digest(request).await
-    }
-
-    async fn subscribe(&self, audiences: &[AudienceKey]) -> Result<Option<BoxStream<'static, Ingress>>, NetworkError> {
-        self.inner.subscribe(audiences).await
-    }
-
-    fn carrier(&self) -> Carrier {
-        self.inner.carrier()
-    }
-
-    fn reason(&self) -> CarrierReason {
-        self.inner.reason()
-    }
 }

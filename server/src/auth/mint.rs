@@ -1,11 +1,12 @@
 //! Tokens of our own: for operators who try things, and for tests. Devices get theirs from whoever knows the users.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Map, Value, json};
 use synchrotron_core::model::UserId;
 
+use crate::clock;
 use crate::settings::{JwtSettings, Secret};
 
 /// Why no token can be made.
@@ -42,7 +43,7 @@ pub fn mint_for(settings: &JwtSettings, user: &UserId, ttl: Duration) -> Result<
 }
 
 fn claims(user: &UserId, user_claim: &str, ttl: Duration) -> Map<String, Value> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("BUG: the clock is before 1970");
+    let now = clock::since_1970();
     let expires = now.saturating_add(ttl).as_secs();
     let path = super::claims::path(user_claim);
     let (first, deeper) = path.split_first().expect("BUG: a path has a first name");

@@ -11,7 +11,7 @@ use sqlx_core::row::Row;
 use sqlx_postgres::PgConnection;
 
 use super::{Finding, Level};
-use crate::pg::query;
+use crate::pg::{query, unreadable};
 
 /// Tables beneath the view that a lookup by user_id reads whole.
 pub(super) async fn scans(conn: &mut PgConnection) -> Result<Vec<Finding>, sqlx_core::Error> {
@@ -26,8 +26,7 @@ pub(super) async fn scans(conn: &mut PgConnection) -> Result<Vec<Finding>, sqlx_
     .persistent(false)
     .fetch_one(&mut *tx)
     .await?;
-    let plan: Value =
-        serde_json::from_str(row.try_get_unchecked(0)?).map_err(|error| sqlx_core::Error::Decode(Box::new(error)))?;
+    let plan: Value = serde_json::from_str(row.try_get_unchecked(0)?).map_err(unreadable)?;
     let mut scanned = BTreeSet::new();
     collect(&mut tx, &plan, &mut scanned).await?;
     tx.rollback().await?;

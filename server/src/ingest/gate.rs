@@ -12,12 +12,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx_core::row::Row;
 use sqlx_postgres::PgConnection;
-use synchrotron_core::model::{AudienceKey, ClientId, Cursor, Cursors, IdError, UserId};
+use synchrotron_core::model::{AudienceKey, ClientId, Cursor, Cursors, UserId};
 use synchrotron_core::wire::{Outcome, UploadBatch};
 
 use super::findings::Findings;
 use super::pass::Candidate;
-use crate::pg::query;
+use crate::pg::{query, unreadable};
 use crate::settings::HeadGate;
 
 /// The heads of uploads' audiences, locked until the transaction ends, and numbers that were drawn under the locks.
@@ -86,7 +86,6 @@ pub(crate) async fn audiences_of_all<'u>(
     .await?;
     let mut audiences: BTreeMap<&UserId, BTreeSet<AudienceKey>> =
         users.iter().map(|user_id| (*user_id, BTreeSet::new())).collect();
-    let unreadable = |error| sqlx_core::Error::Decode(Box::<IdError>::new(error));
     for row in &rows {
         let user_id = UserId::new(row.try_get::<String, _>(0)?).map_err(unreadable)?;
         let of_user = audiences.get_mut(&user_id).expect("BUG: only these users were asked for");

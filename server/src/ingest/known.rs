@@ -1,4 +1,4 @@
-//! What the log and earlier answers already say about uploads.
+//! What the log already says about uploads.
 //!
 //! Place in the journey: under the devices' row locks, before anything is judged. So a repeated upload gets the same
 //! answer, whichever process has it and however far behind the device is.
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::Rejection;
 use super::validate::Measured;
-use crate::pg::query;
+use crate::pg::{query, unreadable};
 
 /// The server's present history.
 pub(crate) async fn read_epoch(conn: &mut PgConnection) -> Result<Epoch, sqlx_core::Error> {
@@ -130,7 +130,7 @@ impl Known {
 /// The hash of what a record or a batch holds.
 pub(super) fn hash_of(row: &PgRow) -> Result<[u8; 32], sqlx_core::Error> {
     let hash = row.try_get::<&[u8], _>("content_hash")?.try_into();
-    hash.map_err(|error| sqlx_core::Error::Decode(Box::<std::array::TryFromSliceError>::new(error)))
+    hash.map_err(|error: std::array::TryFromSliceError| unreadable(error))
 }
 
 /// Checks that what corrections amend are actions that are in the log, or earlier in the upload, at the position named,

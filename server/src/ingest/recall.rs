@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::group::Open;
 use super::known::{Known, hash_of};
-use crate::pg::query;
+use crate::pg::{query, unreadable};
 
 /// What there is about the uploads of a group.
 #[derive(Debug)]
@@ -74,10 +74,6 @@ fn answer_of(row: &PgRow) -> Result<Answer, sqlx_core::Error> {
     let batch_id = BatchId::from_uuid(row.try_get::<Uuid, _>("batch_id")?);
     let outcome = rmp_serde::from_slice(row.try_get("outcome")?).map_err(unreadable)?;
     Ok(((ClientId::from_uuid(row.try_get("id")?), batch_id), (hash_of(row)?, outcome)))
-}
-
-fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> sqlx_core::Error {
-    sqlx_core::Error::Decode(Box::new(error))
 }
 
 /// The epoch; the answers that batches were given; the audiences of users; the records of ids.

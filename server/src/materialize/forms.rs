@@ -28,6 +28,8 @@ use sqlx_postgres::PgRow;
 use sqlx_postgres::types::Oid;
 use synchrotron_core::model::Value;
 
+use crate::pg::unreadable;
+
 /// What a column's type is read as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -101,7 +103,7 @@ impl Form {
             Self::Time => text()?.map(|text| time(&text)).into(),
             Self::Address | Self::Text => text()?.into(),
             Self::Single => match text()? {
-                Some(digits) => real(digits.parse().map_err(|error| sqlx_core::Error::Decode(Box::new(error)))?),
+                Some(digits) => real(digits.parse().map_err(unreadable)?),
                 None => Value::Null,
             },
         })

@@ -26,7 +26,7 @@ struct Change {
 
 impl Change {
     /// Whether columns vanish that the row has from its image, so that only effects beneath it can tell who set them.
-    fn loses_more_than(&self, history: &History) -> bool {
+    fn needs_names_beneath(&self, history: &History) -> bool {
         let (Some(before), Some(after), Some(_)) = (&self.before, &self.after, &history.base) else { return false };
         let named = columns_named(&history.logged);
         before.columns.keys().any(|name| !after.columns.contains_key(name) && !named.contains(name.as_str()))
@@ -72,8 +72,11 @@ impl Materializer<'_> {
         if change.before == change.after || change.is_overtaken(present.as_ref()) {
             return Ok(());
         }
-        let beneath =
-            if change.loses_more_than(&history) { self.whole_history(key, record.number).await? } else { Vec::new() };
+        let beneath = if change.needs_names_beneath(&history) {
+            self.whole_history(key, record.number).await?
+        } else {
+            Vec::new()
+        };
         self.actor.act_as(if correction { Acting::User } else { Acting::Server }).await?;
         let named = columns_named(history.logged.iter().chain(&beneath));
         self.write((table, key), present, change, &named, patches[0]).await

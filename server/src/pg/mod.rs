@@ -22,6 +22,11 @@ pub(crate) use migrate::{SCHEMA_VERSION, applied, migrate, verify};
 
 use sqlx_postgres::{PgArguments, Postgres};
 
+/// That a stored value is none of ours.
+pub(crate) fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> sqlx_core::Error {
+    sqlx_core::Error::Decode(Box::new(error))
+}
+
 /// A prepared statement of the server's own text.
 pub(crate) fn query(sql: &'static str) -> sqlx_core::query::Query<'static, Postgres, PgArguments> {
     sqlx_core::query::query(sql)

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use sqlx_core::row::Row;
 use sqlx_postgres::{PgConnection, PgRow};
-use synchrotron_core::model::{AudienceKey, Cursor, Cursors, Epoch, IdError, UserId};
+use synchrotron_core::model::{AudienceKey, Cursor, Cursors, Epoch, UserId};
 use uuid::Uuid;
 
 use super::settled::Probe;
-use crate::pg::query;
+use crate::pg::{query, unreadable};
 
 /// The history, the newest number, and the bounds of a snapshot. The snapshot is older than the number by a moment:
 /// [`Settled`](super::settled::Settled) believes only one of a later look.
@@ -49,7 +49,7 @@ pub(super) async fn heads(
     let rows = query(HEADS).bind(users.iter().map(UserId::as_str).collect::<Vec<_>>()).fetch_all(conn).await?;
     let mut heads: BTreeMap<UserId, Cursors> = BTreeMap::new();
     for row in &rows {
-        let user_id = UserId::new(row.try_get::<String, _>(0)?).map_err(decode)?;
+        let user_id = UserId::new(row.try_get::<String, _>(0)?).map_err(unreadable)?;
         let (audience_key, head) = audience(row, 1)?;
         heads.entry(user_id).or_default().insert(audience_key, head);
     }
@@ -57,10 +57,6 @@ pub(super) async fn heads(
 }
 
 fn audience(row: &PgRow, at: usize) -> Result<(AudienceKey, Cursor), sqlx_core::Error> {
-    let audience_key = AudienceKey::new(row.try_get::<String, _>(at)?).map_err(decode)?;
+    let audience_key = AudienceKey::new(row.try_get::<String, _>(at)?).map_err(unreadable)?;
     Ok((audience_key, Cursor::new(row.try_get(at + 1)?)))
-}
-
-fn decode(error: IdError) -> sqlx_core::Error {
-    sqlx_core::Error::Decode(Box::new(error))
 }

@@ -7,6 +7,8 @@
 use axum::http::header::{ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use synchrotron_core::wire::{self, DigestReply, FetchPage, Session};
@@ -76,6 +78,6 @@ pub(super) fn names(asked: &HeaderMap, tag: &HeaderValue) -> bool {
 /// A tag of what a message says.
 pub(super) fn tag_of<T: Serialize>(message: &T) -> HeaderValue {
     let hash = Sha256::digest(wire::encode(message));
-    let digits: String = hash[..12].iter().map(|byte| format!("{byte:02x}")).collect();
-    HeaderValue::try_from(format!("W/\"{digits}\"")).expect("BUG: hexadecimal digits are a header's")
+    let text = URL_SAFE_NO_PAD.encode(&hash[..12]);
+    HeaderValue::try_from(format!("W/\"{text}\"")).expect("BUG: base64 is a header's")
 }

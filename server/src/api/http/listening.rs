@@ -3,7 +3,7 @@
 //! Place in the journey: beneath [`super::events`] and [`super::poll`], which differ in how they say it.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use synchrotron_core::model::WakeupId;
 use synchrotron_core::wire::{EndReason, Fault, FaultCode, Wakeup};
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Api;
 use super::admission::Admitted;
+use crate::clock;
 use crate::wakeups::{Newest, Told};
 
 /// How long the first look for a user may take.
@@ -76,10 +77,9 @@ impl Listening {
 
 /// For how long a token holds from now on, clocks that differ included.
 fn holds_for(expires_at: Option<i64>, leeway: Duration) -> Duration {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let Some(expires_at) = expires_at else { return TOKEN_HOLDS_MAX };
     let expires_at = Duration::from_secs(u64::try_from(expires_at).unwrap_or(0));
-    (expires_at + leeway).saturating_sub(now).min(TOKEN_HOLDS_MAX)
+    (expires_at + leeway).saturating_sub(clock::since_1970()).min(TOKEN_HOLDS_MAX)
 }
 
 #[cfg(test)]
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_token_holds_until_its_end_and_a_little_longer() {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+        let now = clock::since_1970().as_secs();
         let expires_at = |seconds: i64| Some(i64::try_from(now).expect("fits") + seconds);
         let leeway = Duration::from_secs(30);
         assert_eq!(holds_for(expires_at(-60), leeway), Duration::ZERO);

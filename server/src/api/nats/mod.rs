@@ -116,7 +116,7 @@ pub async fn run(
         service,
         verifier,
         subjects: Subjects::new(settings.prefix.clone()),
-        link: connect(&settings, settings.login.clone().unwrap_or_else(|| keys.server_login())).await,
+        link: connect(&settings, settings.login_with(&keys)).await,
         logins: connect(&settings, settings.callout_login.clone().unwrap_or_else(|| keys.callout_login())).await,
         system: connect(&settings, settings.system_login.clone().unwrap_or_else(|| keys.system_login())).await,
         connections: Connections::default(),

@@ -146,13 +146,18 @@ impl NatsApiSettings {
     /// The first setting that cannot work.
     pub fn validate(&self) -> Result<(), settings::SettingsError> {
         self.keys()?;
-        match (self.tls_certificate.is_some() == self.tls_key.is_some(), self.membership_every.is_zero()) {
-            (false, _) => Err(settings::SettingsError::NatsCertificate),
-            (_, true) => {
-                Err(settings::SettingsError::TooSmall { setting: "nats.membership_every_ms", actual: 0, min: 1 })
-            }
-            _ => Ok(()),
+        if self.tls_certificate.is_some() != self.tls_key.is_some() {
+            return Err(settings::SettingsError::NatsCertificate);
         }
+        if self.membership_every.is_zero() {
+            return Err(settings::SettingsError::TooSmall { setting: "nats.membership_every_ms", actual: 0, min: 1 });
+        }
+        Ok(())
+    }
+
+    /// How the server logs in where its streams are.
+    pub(super) fn login_with(&self, keys: &NatsKeys) -> Login {
+        self.login.clone().unwrap_or_else(|| keys.server_login())
     }
 
     /// How connections are encrypted.

@@ -75,7 +75,7 @@ impl NatsStatus {
 /// Connects to NATS for one question.
 pub(super) async fn reach(settings: &NatsApiSettings) -> Result<Link, NatsApiError> {
     let keys = settings.keys()?;
-    let link = connect(settings, settings.login.clone().unwrap_or_else(|| keys.server_login())).await;
+    let link = connect(settings, settings.login_with(&keys)).await;
     let reached = tokio::time::timeout(CONNECT_WITHIN, link.up()).await;
     reached.map_err(|_| NatsApiError::Away { servers: settings.servers.clone() })?;
     account::require_ours(&link, &settings.clients_account).await?;

@@ -9,8 +9,6 @@ use serde::{Deserialize, Serialize};
 use synchrotron_nats::subjects::Rights;
 use uuid::Uuid;
 
-use super::now_seconds;
-
 /// A question about a connection. It comes in an account where nobody but NATS itself can ask.
 #[derive(Debug, Deserialize)]
 pub(super) struct Request {
@@ -121,7 +119,16 @@ struct Claims<'a, N> {
 impl<'a, N: Serialize> Claims<'a, N> {
     fn new(issuer: &KeyPair, subject: &'a str, audience: &'a str, nats: N) -> Self {
         let (jti, issuer) = (Uuid::new_v4().simple().to_string(), issuer.public_key());
-        Self { jti, issued_at: now_seconds(), expires_at: None, issuer, subject, audience, name: None, nats }
+        Self {
+            jti,
+            issued_at: crate::clock::since_1970().as_secs(),
+            expires_at: None,
+            issuer,
+            subject,
+            audience,
+            name: None,
+            nats,
+        }
     }
 
     fn signed(&self, issuer: &KeyPair) -> String {

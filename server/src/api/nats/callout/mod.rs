@@ -13,9 +13,10 @@ mod claims;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_nats::Message;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
 use synchrotron_core::model::{AudienceKey, UserId};
@@ -119,17 +120,13 @@ pub(super) fn grant_name(user_id: &UserId, audiences: &BTreeSet<AudienceKey>) ->
         hash.update(audience.as_str());
     }
     let digest: [u8; 32] = hash.finalize().into();
-    let rights: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    let rights = URL_SAFE_NO_PAD.encode(&digest[..16]);
     format!("{} {rights}", UserToken::of(user_id))
 }
 
 /// Whose connection has this name.
 pub(super) fn user_of_grant(name: &str) -> Option<UserId> {
     UserToken::from_subject(name.split_once(' ')?.0).map(|user| user.user_id())
-}
-
-fn now_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]

@@ -51,8 +51,8 @@ impl Connections {
         }
     }
 
-    pub(super) fn all(&self) -> Vec<(Connection, Granted)> {
-        self.held().iter().map(|(connection, granted)| (connection.clone(), granted.clone())).collect()
+    pub(super) fn all(&self) -> BTreeMap<Connection, Granted> {
+        self.held().clone()
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<Connection, Granted>> {

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 pub(super) use connections::Connections;
 
-use self::connections::Connection;
+use self::connections::{Connection, Granted};
 use super::callout::grant_name;
 use super::{Api, NatsApiError};
 
@@ -69,7 +69,7 @@ async fn look_for_ever(api: &Api) -> Result<(), NatsApiError> {
 /// Tells those whose rights are old, and cuts off who was told a while ago.
 async fn look(api: &Api, told: &mut BTreeMap<Connection, Instant>) -> Result<(), NatsApiError> {
     let connections = api.connections.all();
-    let users: BTreeSet<&UserId> = connections.iter().map(|(_, granted)| &granted.user_id).collect();
+    let users: BTreeSet<&UserId> = connections.values().map(|granted| &granted.user_id).collect();
     if users.is_empty() {
         told.clear();
         return Ok(());
@@ -77,11 +77,11 @@ async fn look(api: &Api, told: &mut BTreeMap<Connection, Instant>) -> Result<(),
     let now: BTreeMap<&UserId, BTreeSet<AudienceKey>> = api.service.audiences_of_all(&users).await?;
     let names: BTreeMap<&UserId, String> =
         now.iter().map(|(user_id, audiences)| (*user_id, grant_name(user_id, audiences))).collect();
-    let old: Vec<_> =
-        connections.iter().filter(|(_, granted)| names.get(&granted.user_id) != Some(&granted.name)).collect();
-    told.retain(|connection, _| old.iter().any(|(is_old, _)| is_old == connection));
+    let is_old = |granted: &Granted| names.get(&granted.user_id) != Some(&granted.name);
+    let old: BTreeMap<_, _> = connections.iter().filter(|(_, granted)| is_old(granted)).collect();
+    told.retain(|connection, _| old.contains_key(connection));
     let mut to_tell = BTreeSet::new();
-    for (connection, granted) in old {
+    for (&connection, granted) in &old {
         match told.get(connection) {
             Some(since) if since.elapsed() >= GRACE => {
                 tracing::info!(connection = connection.id, "cuts off a connection with rights of before");

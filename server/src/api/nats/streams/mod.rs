@@ -36,12 +36,10 @@ const LOG_CONSUMERS_MAX: i32 = 16;
 const LOG_MESSAGE_BYTES_MAX: i32 = 64 << 20;
 /// With less, an operator's stream would take hardly a record.
 const LOG_MESSAGE_BYTES_MIN: i32 = 64 << 10;
-/// What headers add to a slice: its id, and what republishing adds.
-const SLICE_HEADER_BYTES_MAX: usize = 2 << 10;
 /// Saves work when a slice is published twice; nothing depends on it.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(2 * 60);
-/// What headers add to an upload: a token, and names.
-const HEADER_BYTES_MAX: usize = 16 << 10;
+/// What headers add to a message: its id, and what republishing adds.
+const HEADER_BYTES_MAX: usize = 2 << 10;
 /// How long JetStream may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// A consumer outlives a restart of all servers.
@@ -75,7 +73,7 @@ impl Ensured {
     pub(super) fn slice_bytes_max(&self, link: &Link) -> usize {
         let carried = link.client().max_payload();
         let taken = usize::try_from(self.info.config.max_message_size).ok().filter(|max| *max > 0);
-        taken.map_or(carried, |taken| taken.min(carried)).saturating_sub(SLICE_HEADER_BYTES_MAX)
+        taken.map_or(carried, |taken| taken.min(carried)).saturating_sub(HEADER_BYTES_MAX)
     }
 }
 
