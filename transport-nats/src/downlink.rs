@@ -57,7 +57,7 @@ impl NatsNetwork {
         &self,
         subjects: &BTreeMap<String, AudienceKey>,
     ) -> Result<Vec<impl Stream<Item = Ingress> + Send + 'static + use<>>, NetworkError> {
-        let rights = self.link.info().await?;
+        let rights = self.link.info();
         if let Some((_, audience)) = subjects.iter().find(|(subject, _)| !rights.may_hear(subject)) {
             return Err(NetworkError::NotPermitted {
                 carrier: Carrier::Nats,
@@ -90,16 +90,11 @@ fn ingress(audience: &AudienceKey, payload: &[u8], bytes_max: usize) -> Ingress 
     }
 }
 
-/// One wakeup now, and one whenever the connection came back or messages were dropped.
+/// One wakeup now, and one whenever the connection came back, with our subscriptions, or messages were dropped.
 fn wakeups(link: Link) -> impl Stream<Item = Ingress> + Send + 'static {
     let states = link.states();
     stream::unfold((link, states, None), async |(link, mut states, seen)| {
         let state = next_gap(&mut states, seen).await?;
-        if seen.is_some_and(|seen: LinkState| seen.connects != state.connects) {
-            // What is fetched after this is read after the server has our subscriptions again. If it fails, the
-            // connection is lost again, and the next one gives another wakeup.
-            let _lost = link.client().flush().await;
-        }
         Some((Ingress::Wakeup, (link, states, Some(state))))
     })
 }

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use synchrotron_core::model::ClientId;
-use synchrotron_core::network::{Carrier, Network, NetworkError, TokenSource};
+use synchrotron_core::network::{Carrier, Network, NetworkError, StaticToken, TokenSource};
 use synchrotron_core::wire::{Outcome, SessionRequest};
 use synchrotron_nats::{NatsNetwork, NatsSettings};
 use synchrotron_testkit::wait_for;
 use uuid::Uuid;
 
-use crate::stack::{PATIENCE, Stack, signed, token, user_id};
+use crate::stack::{PATIENCE, Stack, nats, prefix, signed, token, user_id};
 
 /// Gives these tokens, one after the other, and then always the last.
 #[derive(Debug)]
@@ -147,4 +147,25 @@ async fn without_a_server_calls_fail_at_once() {
         Ok(_) | Err(_) => None,
     });
     refused.await.expect("refused");
+}
+
+/// NATS pings also those who wait to be let in, and a client may take that for an answer.
+#[tokio::test]
+async fn whoever_waits_to_be_let_in_is_not_connected() {
+    let nats = nats().await;
+    // Nobody says who may connect.
+    let settings = NatsSettings::new(nats.url()).expect("a URL").with_prefix(prefix());
+    let client_id = ClientId::from_uuid(Uuid::new_v4());
+    let token = Arc::new(StaticToken::new(token("alice", 3_600)));
+    let network = NatsNetwork::connect(settings, user_id("alice"), client_id, token).await;
+    let mut connected = network.connected();
+    let refused = async || match network.session(&SessionRequest { client_id }).await {
+        Err(NetworkError::NotPermitted { carrier: Carrier::Nats, .. }) => Some(()),
+        _ => None,
+    };
+    tokio::select! {
+        refused = wait_for("a refusal", PATIENCE, refused) => refused.expect("refused"),
+        _ = connected.changed() => panic!("connected: {}", *connected.borrow()),
+    }
+    assert_eq!(network.carrier(), Carrier::Offline);
 }

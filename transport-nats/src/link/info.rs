@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use async_nats::Client;
 use futures::StreamExt;
 use serde::Deserialize;
-use synchrotron_core::network::{Carrier, NetworkError};
+use tokio::sync::broadcast;
 
-use super::Link;
+use super::told::{Denial, Told};
 use crate::subjects::OWN_RIGHTS;
 
 /// How long NATS may take to answer.
@@ -47,22 +48,39 @@ impl ConnectionInfo {
     }
 }
 
-impl Link {
-    /// What NATS says of this connection.
-    ///
-    /// # Errors
-    /// [`NetworkError::Unavailable`] if it does not answer.
-    pub async fn info(&self) -> Result<ConnectionInfo, NetworkError> {
-        let away = |detail: String| NetworkError::Unavailable { carrier: Carrier::Nats, detail };
-        let client = self.client();
-        let inbox = client.new_inbox();
-        let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| away(error.to_string()))?;
-        let asked = client.publish_with_reply(OWN_RIGHTS, inbox, "".into()).await;
-        asked.map_err(|error| away(error.to_string()))?;
-        let answer = tokio::time::timeout(ANSWER_WITHIN, answers.next()).await.ok().flatten();
-        let answer = answer.ok_or_else(|| away("NATS does not say what this connection may do".to_owned()))?;
-        let read = serde_json::from_slice(&answer.payload).map(|Answer { data }| data);
-        read.map_err(|error| away(format!("what NATS says of this connection cannot be read: {error}")))
+/// Asks until NATS answers. One that may not even ask is told so: that is an answer, and says that it may do nothing.
+pub(super) async fn ask(client: &Client, told: &Told) -> ConnectionInfo {
+    loop {
+        match tokio::time::timeout(ANSWER_WITHIN, ask_once(client, told)).await {
+            Ok(Some(info)) => return info,
+            Ok(None) => tokio::time::sleep(ANSWER_WITHIN).await,
+            Err(_late) => {}
+        }
+        tracing::warn!(subject = OWN_RIGHTS, "NATS does not say what this connection may do");
+    }
+}
+
+async fn ask_once(client: &Client, told: &Told) -> Option<ConnectionInfo> {
+    let inbox = client.new_inbox();
+    let denials = told.denials.subscribe();
+    let mut answers = client.subscribe(inbox.clone()).await.ok()?;
+    client.publish_with_reply(OWN_RIGHTS, inbox.clone(), "".into()).await.ok()?;
+    tokio::select! {
+        answer = answers.next() => {
+            let Answer { data } = serde_json::from_slice(&answer?.payload).ok()?;
+            Some(data)
+        }
+        () = denied(denials, &inbox) => Some(ConnectionInfo::default()),
+    }
+}
+
+async fn denied(mut denials: broadcast::Receiver<Denial>, inbox: &str) {
+    loop {
+        match denials.recv().await {
+            Ok(Denial { subject, .. }) if subject == inbox || subject == OWN_RIGHTS => return,
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //!
 //! # Invariants
 //! - [`Link::connect`] returns also when NATS is away.
+//! - It is up when NATS has answered on it: then NATS also has all its subscriptions.
 //! - A loss is noticed at once when the socket closes, and after three silent ping intervals when it does not.
 //! - Pauses between attempts have full jitter, so that devices do not come back all at the same moment; they grow longer
 //!   for one that is refused than for one that finds nobody.
@@ -13,13 +14,13 @@ mod info;
 mod login;
 mod tokens;
 mod told;
+mod watchdog;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use async_nats::connection::State;
-use async_nats::{Client, Event};
+use async_nats::Client;
 use synchrotron_core::network::NetworkError;
 use tokio::sync::{broadcast, watch};
 use tokio::task::AbortHandle;
@@ -80,8 +81,6 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(15);
 /// How long those who call wait while the connection is made anew.
 const RENEWED_WITHIN: Duration = Duration::from_secs(2);
-/// How often the link's own account is compared with the client's: its events are lost when too many come at once.
-const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 impl Link {
     /// Begins to connect, and returns.
@@ -115,7 +114,7 @@ impl Link {
             .connect(options.servers.addresses())
             .await
             .expect("BUG: with retries, only addresses can be wrong, and these are parsed");
-        let watchdog = tokio::spawn(watch_over(client.clone(), Arc::clone(&told))).abort_handle();
+        let watchdog = tokio::spawn(watchdog::watch_over(client.clone(), Arc::clone(&told))).abort_handle();
         Self { held: Arc::new(Held { client, told, tokens, watchdog }) }
     }
 
@@ -135,6 +134,12 @@ impl Link {
     #[must_use]
     pub fn states(&self) -> watch::Receiver<LinkState> {
         self.held.told.state.subscribe()
+    }
+
+    /// What NATS said of the connection that came up last.
+    #[must_use]
+    pub fn info(&self) -> Arc<ConnectionInfo> {
+        self.held.told.info()
     }
 
     /// Whether it is up, and when that changes.
@@ -194,22 +199,6 @@ impl Link {
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link").field("state", &self.state()).finish_non_exhaustive()
-    }
-}
-
-/// Corrects the account where an event was lost.
-async fn watch_over(client: Client, told: Arc<Told>) {
-    let mut check = tokio::time::interval(CHECK_EVERY);
-    let mut differed = false;
-    loop {
-        check.tick().await;
-        let connected = client.connection_state() == State::Connected;
-        let differs = connected != told.state.borrow().connected;
-        // An event may be on its way: only what differs twice was lost.
-        if differs && differed {
-            if connected { told.take(&Event::Connected) } else { told.is_down() }
-        }
-        differed = differs;
     }
 }
 

@@ -1,15 +1,17 @@
 //! What the client of NATS told of its connection.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_nats::{ClientError, ConnectErrorKind, Event, ServerError};
 use synchrotron_core::network::{Carrier, NetworkError};
 use tokio::sync::{broadcast, watch};
 
+use super::ConnectionInfo;
+
 /// What is known of the connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LinkState {
-    /// Whether it is up.
+    /// Whether it is up: NATS has answered on it.
     pub connected: bool,
     /// How often it came up.
     pub connects: u64,
@@ -51,23 +53,36 @@ impl Denial {
 /// More denials than these at once are as good as these.
 const DENIALS_WAITING_MAX: usize = 128;
 
+/// A connection that the client says it has, or has lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Reported {
+    pub(super) up: bool,
+    /// How often it said that it had one.
+    times: u64,
+}
+
 /// The link's account of the connection.
 #[derive(Debug)]
 pub(super) struct Told {
+    /// What the client says. It is proved before it counts.
+    pub(super) reported: watch::Sender<Reported>,
     pub(super) state: watch::Sender<LinkState>,
     pub(super) connected: watch::Sender<bool>,
     pub(super) denials: broadcast::Sender<Denial>,
     refusal: Mutex<Option<NetworkError>>,
+    info: Mutex<Arc<ConnectionInfo>>,
 }
 
 impl Told {
     pub(super) fn new() -> Self {
         let denials = broadcast::Sender::new(DENIALS_WAITING_MAX);
         Self {
+            reported: watch::Sender::new(Reported::default()),
             state: watch::Sender::new(LinkState::default()),
             connected: watch::Sender::new(false),
             denials,
             refusal: Mutex::default(),
+            info: Mutex::default(),
         }
     }
 
@@ -80,40 +95,56 @@ impl Told {
         *self.locked() = Some(why);
     }
 
+    /// What NATS said of the connection that came up last.
+    pub(super) fn info(&self) -> Arc<ConnectionInfo> {
+        Arc::clone(&self.info.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// NATS has answered on this connection.
+    pub(super) fn is_up(&self, connection: Reported, info: ConnectionInfo) {
+        // Held until the state says so: a loss that is reported meanwhile comes after it.
+        let reported = self.reported.borrow();
+        if *reported != connection {
+            return;
+        }
+        *self.locked() = None;
+        *self.info.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(info);
+        self.state.send_modify(|state| {
+            state.connected = true;
+            state.connects += 1;
+        });
+        self.connected.send_replace(true);
+    }
+
     fn locked(&self) -> MutexGuard<'_, Option<NetworkError>> {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn take(&self, event: &Event) {
         match event {
-            Event::Connected => {
-                *self.locked() = None;
-                self.state.send_modify(|state| {
-                    state.connected = true;
-                    state.connects += 1;
-                });
-                self.connected.send_replace(true);
-            }
-            Event::Disconnected | Event::Closed => self.is_down(),
+            Event::Connected => self.is_reported(true),
+            Event::Disconnected | Event::Closed => self.is_reported(false),
             Event::SlowConsumer(_) => self.state.send_modify(|state| state.overflows += 1),
             Event::ServerError(error) => self.take_error(error),
             Event::ClientError(ClientError::Other(error))
                 if *error == ConnectErrorKind::AuthorizationViolation.to_string() =>
             {
-                self.refused(NetworkError::NotPermitted {
-                    carrier: Carrier::Nats,
-                    what: "this device to connect: its token does not hold, or no server can say whether it does"
-                        .to_owned(),
-                });
-                tracing::warn!("NATS refuses the connection");
+                self.is_not_let_in();
             }
             Event::ClientError(error) => tracing::debug!(%error, "NATS client"),
             Event::LameDuckMode | Event::Draining => {}
         }
     }
 
+    fn is_not_let_in(&self) {
+        let what = "this device to connect: its token does not hold, or no server can say whether it does".to_owned();
+        self.refused(NetworkError::NotPermitted { carrier: Carrier::Nats, what });
+        tracing::warn!("NATS refuses the connection");
+    }
+
     fn take_error(&self, error: &ServerError) {
         let denial = match error {
+            ServerError::AuthorizationViolation if !self.state.borrow().connected => return self.is_not_let_in(),
             ServerError::Other(text) => Denial::read(text),
             ServerError::AuthorizationViolation | ServerError::SlowConsumer(_) => None,
         };
@@ -126,9 +157,14 @@ impl Told {
         }
     }
 
-    pub(super) fn is_down(&self) {
-        self.state.send_modify(|state| state.connected = false);
-        self.connected.send_replace(false);
+    /// The client has another connection than before, or none.
+    fn is_reported(&self, up: bool) {
+        self.reported.send_modify(|reported| {
+            reported.up = up;
+            reported.times += u64::from(up);
+        });
+        self.state.send_if_modified(|state| std::mem::take(&mut state.connected));
+        self.connected.send_if_modified(std::mem::take);
     }
 }
 

@@ -10,8 +10,8 @@ use super::NatsApiError;
 const EVERYONE: &str = "$G";
 
 /// Fails unless only servers of ours can be where this one listens and publishes.
-pub(super) async fn require_ours(link: &Link, clients_account: &str) -> Result<(), NatsApiError> {
-    let account = link.info().await.map_err(|_| NatsApiError::Lost)?.account;
+pub(super) fn require_ours(link: &Link, clients_account: &str) -> Result<(), NatsApiError> {
+    let account = link.info().account.clone();
     if account.is_empty() || account == EVERYONE || account == clients_account {
         return Err(NatsApiError::Account { account });
     }

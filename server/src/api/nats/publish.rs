@@ -30,7 +30,7 @@ const PAGE: usize = 64;
 
 /// Publishes until the connection is lost.
 pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiError> {
-    account::require_ours(&api.link, &api.settings.clients_account).await?;
+    account::require_ours(&api.link, &api.settings.clients_account)?;
     let jetstream = streams::jetstream(&api.link)?;
     // Whoever will read them: until then they are kept. What is wrong with it keeps no slice back.
     if let Err(error) = streams::ensure_up(&api.settings, &jetstream).await {

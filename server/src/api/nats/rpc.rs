@@ -28,7 +28,7 @@ const REQUEST_BYTES_MAX: usize = 1 << 20;
 
 /// Answers requests until the connection is lost.
 pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiError> {
-    account::require_ours(&api.link, &api.settings.clients_account).await?;
+    account::require_ours(&api.link, &api.settings.clients_account)?;
     let client = api.link.client();
     let requests = client.queue_subscribe(api.subjects.all_rpc(), QUEUE.to_owned()).await?;
     let mut requests = futures::stream::select(requests, client.subscribe(api.own_held()).await?);

@@ -78,7 +78,7 @@ pub(super) async fn reach(settings: &NatsApiSettings) -> Result<Link, NatsApiErr
     let link = connect(settings, settings.login_with(&keys)).await;
     let reached = tokio::time::timeout(CONNECT_WITHIN, link.up()).await;
     reached.map_err(|_| NatsApiError::Away { servers: settings.servers.clone() })?;
-    account::require_ours(&link, &settings.clients_account).await?;
+    account::require_ours(&link, &settings.clients_account)?;
     Ok(link)
 }
 

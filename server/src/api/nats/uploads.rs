@@ -45,7 +45,7 @@ pub(super) async fn serve(
     connects: u64,
     stop: &CancellationToken,
 ) -> Result<(), NatsApiError> {
-    account::require_ours(&api.link, &api.settings.clients_account).await?;
+    account::require_ours(&api.link, &api.settings.clients_account)?;
     let jetstream = streams::jetstream(&api.link)?;
     streams::ensure_up(&api.settings, &jetstream).await?;
     let consumer = streams::ensure_consumer(&api.settings, &jetstream, partition).await?;

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use synchrotron_nats::subjects::Rights;
 use uuid::Uuid;
 
+use crate::clock;
+
 /// A question about a connection. It comes in an account where nobody but NATS itself can ask.
 #[derive(Debug, Deserialize)]
 pub(super) struct Request {
@@ -121,7 +123,7 @@ impl<'a, N: Serialize> Claims<'a, N> {
         let (jti, issuer) = (Uuid::new_v4().simple().to_string(), issuer.public_key());
         Self {
             jti,
-            issued_at: crate::clock::since_1970().as_secs(),
+            issued_at: clock::since_1970().as_secs(),
             expires_at: None,
             issuer,
             subject,

@@ -1,6 +1,6 @@
 //! Who is connected, and with which rights, as NATS tells it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use synchrotron_core::model::UserId;
@@ -24,10 +24,15 @@ pub(crate) struct Granted {
     pub(super) name: String,
 }
 
+/// Whoever is silent in so many lists in a row is no more: a server that was killed does not say so.
+const SILENT_MAX: u32 = 5;
+
 /// All connections of devices.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     held: Mutex<BTreeMap<Connection, Granted>>,
+    /// In how many lists in a row these servers did not answer.
+    silent: Mutex<BTreeMap<String, u32>>,
 }
 
 impl Connections {
@@ -43,12 +48,30 @@ impl Connections {
         self.held().remove(connection);
     }
 
-    /// NATS listed those of one server; others of it are no more.
-    pub(super) fn listed(&self, server: &str, listed: BTreeMap<u64, String>) {
-        self.held().retain(|connection, _| connection.server != server || listed.contains_key(&connection.id));
-        for (id, name) in listed {
-            self.made(Connection { server: server.to_owned(), id }, name);
+    /// These servers listed their connections; others of theirs are no more. Whether one that had some is silent.
+    pub(super) fn listed(&self, listed: BTreeMap<String, BTreeMap<u64, String>>) -> bool {
+        let is_silent = self.are_silent(&listed);
+        for (server, connections) in listed {
+            self.held().retain(|held, _| held.server != server || connections.contains_key(&held.id));
+            for (id, name) in connections {
+                self.made(Connection { server: server.clone(), id }, name);
+            }
         }
+        is_silent
+    }
+
+    /// Counts who is silent, and forgets who was for too long.
+    fn are_silent(&self, listed: &BTreeMap<String, BTreeMap<u64, String>>) -> bool {
+        let mut held = self.held();
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        let known: BTreeSet<String> = held.keys().map(|connection| connection.server.clone()).collect();
+        silent.retain(|server, _| known.contains(server) && !listed.contains_key(server));
+        for server in known.into_iter().filter(|server| !listed.contains_key(server)) {
+            *silent.entry(server).or_default() += 1;
+        }
+        held.retain(|connection, _| silent.get(&connection.server).is_none_or(|lists| *lists < SILENT_MAX));
+        silent.retain(|_, lists| *lists < SILENT_MAX);
+        !silent.is_empty()
     }
 
     pub(super) fn all(&self) -> BTreeMap<Connection, Granted> {
@@ -57,5 +80,44 @@ impl Connections {
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<Connection, Granted>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(servers: &[(&str, &[u64])]) -> BTreeMap<String, BTreeMap<u64, String>> {
+        let named = |ids: &[u64]| ids.iter().map(|id| (*id, "alice rights".to_owned())).collect();
+        servers.iter().map(|(server, ids)| ((*server).to_owned(), named(ids))).collect()
+    }
+
+    fn held(connections: &Connections) -> Vec<(String, u64)> {
+        connections.all().into_keys().map(|Connection { server, id }| (server, id)).collect()
+    }
+
+    #[test]
+    fn a_list_is_all_that_a_server_has() {
+        let connections = Connections::default();
+        assert!(!connections.listed(listed(&[("A", &[1, 2]), ("B", &[1])])));
+        assert!(!connections.listed(listed(&[("A", &[2, 3]), ("B", &[])])));
+        assert_eq!(held(&connections), [("A".to_owned(), 2), ("A".to_owned(), 3)]);
+    }
+
+    #[test]
+    fn a_server_that_stays_silent_is_no_more() {
+        let connections = Connections::default();
+        connections.listed(listed(&[("A", &[1]), ("B", &[7])]));
+        for _ in 1..SILENT_MAX {
+            assert!(connections.listed(listed(&[("B", &[7])])));
+        }
+        // One answer, and it is there.
+        assert!(!connections.listed(listed(&[("A", &[1]), ("B", &[7])])));
+        for _ in 1..SILENT_MAX {
+            assert!(connections.listed(listed(&[("B", &[7])])));
+            assert_eq!(held(&connections).len(), 2);
+        }
+        assert!(!connections.listed(listed(&[("B", &[7])])));
+        assert_eq!(held(&connections), [("B".to_owned(), 7)]);
     }
 }

@@ -13,6 +13,8 @@ use crate::api::nats::{Api, NatsApiError};
 
 /// How often NATS is asked for all connections, in case that some news was lost.
 const LIST_EVERY: Duration = Duration::from_secs(60);
+/// And while a server is silent, which may be no more.
+const LIST_AGAIN: Duration = Duration::from_secs(2);
 /// The most connections that one answer lists.
 const LISTED_MAX: usize = 1_024;
 /// How long the servers of a cluster may take to answer. News waits meanwhile: what is listed must not be newer.
@@ -72,7 +74,11 @@ pub(super) async fn follow(api: &Api) -> Result<(), NatsApiError> {
                     api.connections.ended(&Connection { server: server.id, id: client.id });
                 }
             }
-            _ = list.tick() => list_all(api).await?,
+            _ = list.tick() => {
+                if list_all(api).await? {
+                    list.reset_after(LIST_AGAIN);
+                }
+            }
         }
     }
 }
@@ -84,8 +90,8 @@ fn read(message: Option<Message>) -> Result<Option<News>, NatsApiError> {
         .ok())
 }
 
-/// Asks every server of the cluster for its connections.
-async fn list_all(api: &Api) -> Result<(), NatsApiError> {
+/// Asks every server of the cluster for its connections. Whether one that had some is silent.
+async fn list_all(api: &Api) -> Result<bool, NatsApiError> {
     let mut listed: BTreeMap<String, BTreeMap<u64, String>> = BTreeMap::new();
     let mut offset = 0;
     loop {
@@ -105,10 +111,7 @@ async fn list_all(api: &Api) -> Result<(), NatsApiError> {
         }
         offset += LISTED_MAX;
     }
-    for (server, names) in listed {
-        api.connections.listed(&server, names);
-    }
-    Ok(())
+    Ok(api.connections.listed(listed))
 }
 
 /// Asks, and gathers answers for as long as servers may take.
