@@ -10,9 +10,8 @@ use sqlx_core::row::Row;
 use sqlx_postgres::PgPool;
 use synchrotron_core::wire::Slice;
 
-use crate::ingest::read_epoch;
 use crate::pg::query;
-use crate::slices;
+use crate::slices::{self, Bounds};
 
 /// Names one slice that waits to be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,19 +20,15 @@ pub struct OutboxId(i64);
 /// The oldest slices that wait, at most `limit`.
 pub(crate) async fn unpublished(pool: &PgPool, limit: usize) -> Result<Vec<(OutboxId, Slice)>, sqlx_core::Error> {
     let mut conn = pool.acquire().await?;
-    let epoch = read_epoch(&mut conn).await?;
     let waiting =
         query("/* outbox.next */ SELECT id, audience_key, prev, through FROM synchrotron.outbox ORDER BY id LIMIT $1")
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .fetch_all(&mut *conn)
             .await?;
-    let mut unpublished = Vec::with_capacity(waiting.len());
-    for row in &waiting {
-        let (id, audience): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
-        let slice = slices::read(&mut conn, epoch, &audience, row.try_get(2)?, row.try_get(3)?).await?;
-        unpublished.push((OutboxId(id), slice));
-    }
-    Ok(unpublished)
+    let ids = waiting.iter().map(|row| row.try_get("id").map(OutboxId)).collect::<Result<Vec<_>, _>>()?;
+    let wanted = waiting.iter().map(Bounds::of).collect::<Result<Vec<_>, _>>()?;
+    let slices = slices::read(&mut conn, &wanted).await?;
+    Ok(ids.into_iter().zip(slices).collect())
 }
 
 /// Forgets slices.

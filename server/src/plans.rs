@@ -64,8 +64,7 @@ const ZERO: &str = "'00000000-0000-0000-0000-000000000000'";
 fn statements() -> Vec<(&'static str, String, bool)> {
     vec![
         (fetch::PAGE, format!("{AUDIENCES}, {CURSORS}, 1001"), true),
-        (pg::RECORDS, "ARRAY[7, 8, 19000]".to_owned(), true),
-        (pg::ROWS, format!("{IDS}, {AUDIENCES}"), true),
+        (pg::RECORDS, format!("ARRAY[7, 8, 19000], {AUDIENCES}"), true),
         (ingest::RECALL, format!("{IDS}, {IDS}, ARRAY['u1', 'u2'], {IDS}"), false),
         (ingest::KNOWN, IDS.to_owned(), false),
         (
@@ -86,7 +85,7 @@ fn statements() -> Vec<(&'static str, String, bool)> {
         (materialize::BENEATH, format!("'seats', 'r1', 15000, {ZERO}, {ZERO}"), false),
         (materialize::FORGET, format!("'seats', 'r1', 15000, {ZERO}, {ZERO}"), false),
         (materialize::LAST_AUDIENCE, "'seats', 'r1', 30000".to_owned(), false),
-        (slices::SLICE, "'project:p1', 100, 200".to_owned(), false),
+        (slices::SLICES, format!("{AUDIENCES}, {CURSORS}, {CURSORS}"), false),
         (slices::HEAD, String::new(), false),
         (slices::BEFORE, "19000, '2 minutes'".to_owned(), false),
         (slices::OF_THE_PAST, "18944, 19456".to_owned(), false),

@@ -12,41 +12,65 @@ use std::time::Duration;
 
 use sqlx_core::row::Row;
 use sqlx_postgres::types::PgInterval;
-use sqlx_postgres::{PgConnection, PgPool};
+use sqlx_postgres::{PgConnection, PgPool, PgRow};
 use synchrotron_core::model::{AudienceKey, Cursor, Epoch};
 use synchrotron_core::wire::Slice;
 
-use crate::ingest::read_epoch;
-use crate::pg::{query, read_log, unreadable};
+use crate::pg::{log_columns, log_record_of, log_rows, query, unreadable};
 
 /// Slices of the past end at multiples of this number.
 const CHUNK: i64 = 512;
 /// A record that was committed late may be older than one beneath it, by no more than an upload may take.
 const DISORDER_MAX: Duration = Duration::from_secs(60);
 
-/// The slice of one audience after `prev` through `through`.
-pub(crate) async fn read(
-    conn: &mut PgConnection,
-    epoch: Epoch,
-    audience: &str,
+/// Which slice: the records of an audience after `prev` through `through`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    audience: String,
     prev: i64,
     through: i64,
-) -> Result<Slice, sqlx_core::Error> {
-    let numbers = query(SLICE).bind(audience).bind(prev).bind(through).fetch_all(&mut *conn).await?;
-    let numbers = numbers.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
-    let key = audience.to_owned();
-    let mut records = read_log(conn, &numbers, std::slice::from_ref(&key)).await?;
-    // Asked last: whatever was compacted by now was so before, or was read.
-    let cut = query("/* slices.cut */ SELECT retained > $2 FROM synchrotron.audience_heads WHERE audience_key = $1")
-        .bind(audience)
-        .bind(prev)
-        .fetch_optional(conn)
-        .await?;
-    if cut.is_some_and(|row| row.get(0)) {
-        records.clear();
+}
+
+impl Bounds {
+    /// From a row with these three columns.
+    pub(crate) fn of(row: &PgRow) -> Result<Self, sqlx_core::Error> {
+        Ok(Self {
+            audience: row.try_get("audience_key")?,
+            prev: row.try_get("prev")?,
+            through: row.try_get("through")?,
+        })
     }
-    let audience_key = AudienceKey::new(key).map_err(unreadable)?;
-    Ok(Slice { epoch, audience_key, prev: Cursor::new(prev), through: Cursor::new(through), records })
+}
+
+/// Reads slices, in this order; in one statement, so that what is compacted meanwhile is there whole or is known to be cut.
+pub(crate) async fn read(conn: &mut PgConnection, wanted: &[Bounds]) -> Result<Vec<Slice>, sqlx_core::Error> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = query(SLICES)
+        .bind(wanted.iter().map(|one| one.audience.as_str()).collect::<Vec<_>>())
+        .bind(wanted.iter().map(|one| one.prev).collect::<Vec<_>>())
+        .bind(wanted.iter().map(|one| one.through).collect::<Vec<_>>())
+        .fetch_all(conn)
+        .await?;
+    let mut slices: Vec<Slice> = Vec::with_capacity(wanted.len());
+    for row in &rows {
+        let place = usize::try_from(row.try_get::<i64, _>("place")?).expect("BUG: places count from 1");
+        if place > slices.len() {
+            let Bounds { audience, prev, through } = &wanted[place - 1];
+            slices.push(Slice {
+                epoch: Epoch::from_uuid(row.try_get("epoch")?),
+                audience_key: AudienceKey::new(audience.as_str()).map_err(unreadable)?,
+                prev: Cursor::new(*prev),
+                through: Cursor::new(*through),
+                records: Vec::new(),
+            });
+        }
+        if row.try_get::<Option<i64>, _>("server_ingest_id")?.is_some() {
+            slices[place - 1].records.push(log_record_of(row)?);
+        }
+    }
+    Ok(slices)
 }
 
 /// What the log holds of a part of the past, read a chunk at a time.
@@ -88,21 +112,29 @@ impl Past {
         }
         let mut conn = self.pool.acquire().await?;
         let (after, through) = (self.after, (self.after + CHUNK).min(self.through));
-        let epoch = read_epoch(&mut conn).await?;
         let rows = query(OF_THE_PAST).bind(after).bind(through).fetch_all(&mut *conn).await?;
-        let mut slices = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let (audience, prev, last): (String, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            slices.push(read(&mut conn, epoch, &audience, prev, last).await?);
-        }
+        let wanted = rows.iter().map(Bounds::of).collect::<Result<Vec<_>, _>>()?;
+        let slices = read(&mut conn, &wanted).await?;
         self.after = through;
         Ok(Some(slices))
     }
 }
 
-/// The records of one slice.
-pub(crate) const SLICE: &str = "/* slices.one */ SELECT server_ingest_id FROM synchrotron.action_audiences \
-    WHERE audience_key = $1 AND server_ingest_id > $2 AND server_ingest_id <= $3 ORDER BY server_ingest_id";
+/// The records of slices, of each at least one row. One of which a record was compacted has none.
+pub(crate) const SLICES: &str = concat!(
+    "/* slices.read */ SELECT s.place, e.epoch, ",
+    log_columns!(),
+    " FROM unnest($1::text[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS s(audience_key, prev, through, place) \
+      CROSS JOIN synchrotron.server_meta e \
+      LEFT JOIN synchrotron.audience_heads h ON h.audience_key = s.audience_key \
+      LEFT JOIN LATERAL (SELECT r.*, a.audience_key \
+        FROM synchrotron.action_audiences a JOIN synchrotron.action_records r USING (server_ingest_id) \
+        WHERE a.audience_key = s.audience_key AND a.server_ingest_id > s.prev AND a.server_ingest_id <= s.through \
+        AND NOT coalesce(h.retained > s.prev, false)) r ON true \
+      LEFT JOIN LATERAL ",
+    log_rows!("= r.audience_key"),
+    " ON true ORDER BY s.place, r.server_ingest_id"
+);
 
 /// The newest record.
 pub(crate) const HEAD: &str =
@@ -114,12 +146,12 @@ pub(crate) const BEFORE: &str = "/* slices.before */ SELECT min(p.server_ingest_
         WHERE server_ingest_id <= $1 ORDER BY server_ingest_id DESC LIMIT 1000) p";
 
 /// Each audience with records between two numbers, its head before them, and the last of them.
-pub(crate) const OF_THE_PAST: &str = "/* slices.past */ SELECT c.audience_key, greatest( \
+pub(crate) const OF_THE_PAST: &str = "/* slices.past */ SELECT c.audience_key, c.last AS through, greatest( \
         coalesce((SELECT b.server_ingest_id FROM synchrotron.action_audiences b \
             WHERE b.audience_key = c.audience_key AND b.server_ingest_id <= $1 \
             ORDER BY b.server_ingest_id DESC LIMIT 1), 0), \
         coalesce((SELECT h.retained FROM synchrotron.audience_heads h \
-            WHERE h.audience_key = c.audience_key AND h.retained < c.first), 0)), c.last \
+            WHERE h.audience_key = c.audience_key AND h.retained < c.first), 0)) AS prev \
     FROM (SELECT audience_key, min(server_ingest_id) AS first, max(server_ingest_id) AS last \
         FROM synchrotron.action_audiences WHERE server_ingest_id > $1 AND server_ingest_id <= $2 \
         GROUP BY audience_key) c \

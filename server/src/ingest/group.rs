@@ -27,6 +27,8 @@ use crate::capture::is_staged;
 use crate::materialize::Pace;
 use crate::pg::{act_as_server, query};
 
+/// A script for fewer uploads takes longer than it spares.
+const SCRIPTED_MIN: usize = 3;
 /// So many refused uploads are left out of a group one after the other; with more, each is tried alone.
 const LEFT_OUT_MAX: usize = 3;
 
@@ -92,14 +94,16 @@ impl Ingest {
         let candidate = |open| Candidate::new(open, &audiences);
         let mut together: Vec<Candidate<'_>> = open.iter().map(candidate).collect();
         let mut alone: Vec<Candidate<'_>> = Vec::new();
+        let mut pace = if together.len() < SCRIPTED_MIN { Pace::Runs } else { Pace::Scripts };
         while !together.is_empty() {
-            let pass = Pass { ingest: self, candidates: &together, known: &known, pace: Pace::Runs };
+            let pass = Pass { ingest: self, candidates: &together, known: &known, pace };
             match self.attempt(tx, &pass).await? {
                 Ok(decided) => {
                     for (candidate, decided) in together.drain(..).zip(decided) {
                         decisions[candidate.open.place] = Some(decided);
                     }
                 }
+                Err(PassError::TooFast) => pace = Pace::Runs,
                 Err(PassError::Refused { place, .. }) if alone.len() < LEFT_OUT_MAX => {
                     alone.push(together.remove(place));
                 }
@@ -119,6 +123,7 @@ impl Ingest {
                     Decided { outcome: unless_written(tx, candidate.open, *outcome).await?, kept: false }
                 }
                 Err(PassError::Clash(error)) => return Err(error),
+                Err(PassError::TooFast) => unreachable!("BUG: effects that are applied one by one need no slower pace"),
             };
             decisions[candidate.open.place] = Some(decided);
         }

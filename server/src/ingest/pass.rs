@@ -81,6 +81,8 @@ pub(super) enum PassError {
     },
     /// Uploads that cannot be together, such as two that use one id; or trouble of the server.
     Clash(sqlx_core::Error),
+    /// Something is to be said of one of them that only a slower pace shows.
+    TooFast,
 }
 
 impl From<sqlx_core::Error> for PassError {
@@ -226,13 +228,15 @@ impl Pass<'_, '_> {
             let (records, others) = rest.split_at(one.new.len());
             rest = others;
             let user_id = &one.candidate.open.upload.user_id;
-            let refused = |Refused { action, error }| refused(one.place, action, error);
+            let refused = |error| refused(one.place, error);
             materializer.upload(user_id, &one.writable, records).await.map_err(refused)?;
             if !one.founded.is_empty() {
-                let conn = materializer.as_server().await?;
-                check_founded(conn, one).await?;
+                materializer.flush().await.map_err(refused)?;
+                check_founded(materializer.as_server().await?, one).await?;
             }
         }
+        // Only a script is left, which blames nobody.
+        materializer.flush().await.map_err(|error| refused(first.place, error))?;
         materializer.end().await?;
         Ok(outcomes)
     }
@@ -248,9 +252,10 @@ fn accepted(admitted: &[Admitted<'_>], numbers: &[i64]) -> Vec<(usize, Outcome)>
     admitted.iter().map(outcome).collect()
 }
 
-fn refused(place: usize, action: ActionId, error: MaterializeError) -> PassError {
+fn refused(place: usize, Refused { action, error }: Refused) -> PassError {
     match error {
         MaterializeError::Database(error) => PassError::Clash(error),
+        MaterializeError::TooFast => PassError::TooFast,
         MaterializeError::Refused(complaint) => {
             let rejection = Rejection { action, kind: complaint.kind, reason: complaint.reason };
             PassError::Refused { place, outcome: Box::new(rejection.into()) }

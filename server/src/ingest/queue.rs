@@ -1,7 +1,8 @@
 //! Where uploads wait for a transaction, and for their outcomes.
 //!
-//! Place in the journey: first hop of ingest. Nothing waits for company: a worker that is free takes what is there, and
-//! while it works the next group gathers. So an upload alone is as quick as it can be, and many are taken together.
+//! Place in the journey: first hop of ingest. A worker that is free takes what is there, and while it works the next group
+//! gathers. So an upload alone is as quick as it can be, and many are taken together. Those whose uploads were answered
+//! together send the next ones one after the other, but for a moment: a group that was large is waited for a little.
 //!
 //! # Invariants
 //! - Every upload gets one outcome, unless its caller has left. One whose caller has left is decided all the same.
@@ -12,7 +13,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -20,6 +21,7 @@ use synchrotron_core::model::{ClientId, UserId};
 use synchrotron_core::wire::{Outcome, UploadBatch};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Ingest, RETRY_AFTER_MS, Upload};
 use crate::limits::{Share, UserLimits};
@@ -49,6 +51,7 @@ impl IngestQueue {
         let worker = Worker {
             ingest: Arc::new(ingest),
             line: Arc::new(tokio::sync::Mutex::new(Line { receiver, postponed: VecDeque::new() })),
+            company: Arc::new(Mutex::new(Company::of(0, Instant::now()))),
             alone: Arc::new(Semaphore::new(usize::try_from(bounds.alone_max).unwrap_or(Semaphore::MAX_PERMITS))),
         };
         let mut workers = JoinSet::new();
@@ -90,25 +93,52 @@ struct Line {
     postponed: VecDeque<Waiting>,
 }
 
+/// How many uploads are likely to come together, and until when they are waited for.
+#[derive(Debug, Clone, Copy)]
+struct Company {
+    uploads: usize,
+    until: Instant,
+}
+
+/// The part of a group's time that the next one may gather.
+const GATHER_PART: u32 = 8;
+
+impl Company {
+    /// As many as were answered together just now, for a small part of what that took.
+    fn of(uploads: usize, began: Instant) -> Self {
+        let now = Instant::now();
+        Self { uploads, until: now + (now - began) / GATHER_PART }
+    }
+
+    /// Whether a group of this size is to wait for more.
+    fn is_awaited(&self, uploads: usize) -> bool {
+        uploads < self.uploads && Instant::now() < self.until
+    }
+}
+
 impl Line {
-    /// Waits for an upload, and takes those that wait beside it; none when nobody will send any more.
-    async fn next(&mut self, uploads_max: usize, records_max: usize) -> Vec<Waiting> {
+    /// Waits for an upload, and takes those that wait beside it or come in company; none when nobody will send any more.
+    async fn next(&mut self, uploads_max: usize, records_max: usize, company: &Mutex<Company>) -> Vec<Waiting> {
         let mut group = Vec::new();
         let mut devices: BTreeSet<ClientId> = BTreeSet::new();
         let mut records = 0;
         let mut again = VecDeque::new();
         while group.len() < uploads_max && records < records_max {
             let next = match self.postponed.pop_front() {
-                Some(postponed) => postponed,
-                None if group.is_empty() && again.is_empty() => match self.receiver.recv().await {
-                    Some(waiting) => waiting,
-                    None => break,
-                },
+                Some(postponed) => Some(postponed),
+                None if group.is_empty() && again.is_empty() => self.receiver.recv().await,
                 None => match self.receiver.try_recv() {
-                    Ok(waiting) => waiting,
-                    Err(_) => break,
+                    Ok(waiting) => Some(waiting),
+                    Err(_) => {
+                        let company = *company.lock().unwrap_or_else(PoisonError::into_inner);
+                        if !company.is_awaited(group.len()) {
+                            break;
+                        }
+                        timeout_at(company.until, self.receiver.recv()).await.ok().flatten()
+                    }
                 },
             };
+            let Some(next) = next else { break };
             if devices.insert(next.upload.batch.client_id) {
                 records += next.upload.batch.records.len();
                 group.push(next);
@@ -126,6 +156,8 @@ impl Line {
 struct Worker {
     ingest: Arc<Ingest>,
     line: Arc<tokio::sync::Mutex<Line>>,
+    /// By the group that was answered last.
+    company: Arc<Mutex<Company>>,
     /// Room for uploads that are tried alone.
     alone: Arc<Semaphore>,
 }
@@ -134,12 +166,16 @@ impl Worker {
     async fn work(self) {
         let bounds = self.ingest.settings.uploads;
         loop {
-            let group = self.line.lock().await.next(bounds.group_uploads_max, bounds.group_records_max).await;
+            let mut line = self.line.lock().await;
+            let group = line.next(bounds.group_uploads_max, bounds.group_records_max, &self.company).await;
+            drop(line);
             if group.is_empty() {
                 return;
             }
-            let Err(group) = self.take(group, bounds.group_lock_within, is_worth_another_try).await else { continue };
-            for waiting in group {
+            let (uploads, began) = (group.len(), Instant::now());
+            let taken = self.take(group, bounds.group_lock_within, is_worth_another_try).await;
+            *self.company.lock().unwrap_or_else(PoisonError::into_inner) = Company::of(uploads, began);
+            for waiting in taken.err().into_iter().flatten() {
                 let (worker, alone) = (self.clone(), Arc::clone(&self.alone));
                 tokio::spawn(async move {
                     let _room = alone.acquire_owned().await;

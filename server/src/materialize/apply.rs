@@ -126,7 +126,7 @@ impl Materializer<'_> {
     }
 }
 
-fn statement_of(table: &Table, operation: Operation, targets: Targets<'_>) -> Option<Statement> {
+pub(super) fn statement_of(table: &Table, operation: Operation, targets: Targets<'_>) -> Option<Statement> {
     match operation {
         Operation::Insert => Some(insert(table, targets)),
         Operation::Update => Some(update(table, targets, &[], None)),

@@ -22,6 +22,7 @@ mod inspect;
 mod late;
 mod present;
 mod runs;
+mod script;
 mod statements;
 mod values;
 
@@ -47,6 +48,7 @@ pub(crate) use values::{KindMismatch, takes};
 use crate::metrics::METRICS;
 use crate::pg::{Acting, Actor, Complaint, classify, query};
 use runs::{Run, Step};
+use script::Script;
 
 /// Why a record was not materialized.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +59,9 @@ pub(crate) enum MaterializeError {
     /// The server is.
     #[error(transparent)]
     Database(sqlx_core::Error),
+    /// Several effects at once did not go well; a slower [`Pace`] shows what is to be said of each.
+    #[error("not all effects could be applied at once")]
+    TooFast,
 }
 
 impl From<sqlx_core::Error> for MaterializeError {
@@ -69,6 +74,11 @@ impl From<sqlx_core::Error> for MaterializeError {
 }
 
 impl MaterializeError {
+    /// The server's trouble; whatever else fails is looked at more slowly.
+    fn unless_refused(error: sqlx_core::Error) -> Self {
+        classify(error).map_or_else(Self::Database, |_| Self::TooFast)
+    }
+
     fn refused(kind: RejectionKind, reason: impl Into<String>) -> Self {
         Self::Refused(Complaint { kind, reason: reason.into() })
     }
@@ -79,7 +89,7 @@ impl MaterializeError {
             Self::Refused(Complaint { kind, reason }) => {
                 Self::refused(kind, format!("row {} (table {}): {reason}", patch.sequence, patch.table))
             }
-            database => database,
+            other => other,
         }
     }
 
@@ -102,7 +112,9 @@ pub(crate) struct Refused {
 /// How many effects one statement may apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
-    /// As many as go together.
+    /// Those of several users, where all goes well.
+    Scripts,
+    /// As many of one user as go together.
     Runs,
     /// One: what fails is known exactly.
     OneByOne,
@@ -114,7 +126,7 @@ const RUN_MAX: usize = 100;
 impl Pace {
     const fn run_max(self) -> usize {
         match self {
-            Self::Runs => RUN_MAX,
+            Self::Scripts | Self::Runs => RUN_MAX,
             Self::OneByOne => 1,
         }
     }
@@ -151,7 +163,9 @@ pub(crate) struct Materializer<'a> {
     /// The largest number of the transaction: later records of it are in the log, but not applied yet.
     last_number: i64,
     pace: Pace,
-    /// Effects that are next to be applied.
+    /// Runs that are to be applied first.
+    script: Script<'a>,
+    /// Effects that are next.
     run: Option<Run<'a>>,
 }
 
@@ -165,7 +179,17 @@ impl<'a> Materializer<'a> {
         last_number: i64,
         pace: Pace,
     ) -> Self {
-        Self { actor, catalogue, audiences, newest, due: BTreeSet::new(), last_number, pace, run: None }
+        Self {
+            actor,
+            catalogue,
+            audiences,
+            newest,
+            due: BTreeSet::new(),
+            last_number,
+            pace,
+            script: Script::new(),
+            run: None,
+        }
     }
 
     /// Prepares the transaction for these records: what their rows were before the log is kept.
@@ -187,7 +211,7 @@ impl<'a> Materializer<'a> {
         for record in records {
             self.record(*record).await?;
         }
-        self.flush().await
+        self.close_run().await
     }
 
     /// Applies one record, or lets its effects wait for the next ones to be applied with.
@@ -237,17 +261,26 @@ impl<'a> Materializer<'a> {
             None => Some(step),
         };
         if let Some(step) = rest {
-            self.flush().await?;
+            self.close_run().await?;
             self.run = Some(Run::of(step));
         }
         Ok(())
     }
 
-    async fn flush(&mut self) -> Result<(), Refused> {
-        match self.run.take() {
-            Some(run) => self.apply(run).await,
-            None => Ok(()),
+    /// Ends the run: what comes next is another one.
+    async fn close_run(&mut self) -> Result<(), Refused> {
+        let Some(run) = self.run.take() else { return Ok(()) };
+        if self.pace != Pace::Scripts {
+            return self.apply(run).await;
         }
+        self.script.add(self.actor.user_id(), run);
+        if self.script.is_full() { self.run_script().await } else { Ok(()) }
+    }
+
+    /// Applies all that waits.
+    pub(crate) async fn flush(&mut self) -> Result<(), Refused> {
+        self.close_run().await?;
+        self.run_script().await
     }
 
     /// The connection, acting as the server.
@@ -256,7 +289,7 @@ impl<'a> Materializer<'a> {
         Ok(self.actor.conn)
     }
 
-    /// Ends: keeps the images that are due. It may act as the last user still.
+    /// Ends, when all is applied: keeps the images that are due. It may act as the last user still.
     pub(crate) async fn end(mut self) -> Result<(), sqlx_core::Error> {
         if self.due.is_empty() {
             return Ok(());

@@ -158,6 +158,11 @@ pub(crate) fn audiences_of<'r>(table: &Table, ids: impl Iterator<Item = &'r RowI
 }
 
 impl Statement {
+    /// Its text, and its parameters.
+    pub(super) fn into_parts(self) -> (String, Vec<Vec<Option<String>>>) {
+        (self.sql, self.parameters)
+    }
+
     /// Runs it: the audiences of the rows that it matched, by id. A row without an audience has the empty one, which no
     /// patch can name.
     pub(crate) async fn run(self, conn: &mut PgConnection) -> Result<HashMap<String, String>, sqlx_core::Error> {

@@ -51,6 +51,22 @@ impl<'a> Actor<'a> {
         }
     }
 
+    /// Whom it acts as when it acts as the user.
+    pub(crate) const fn user_id(&self) -> &'a UserId {
+        self.user_id
+    }
+
+    /// The role that users act as.
+    pub(crate) const fn app_role(&self) -> &'a str {
+        self.app_role
+    }
+
+    /// A statement has acted as users of its own accord, and left the transaction as one of them.
+    pub(crate) const fn was_left_as_user(&mut self) {
+        self.acting = Acting::User;
+        self.introduced = false;
+    }
+
     /// Changes in whose name the next statements run.
     pub(crate) async fn act_as(&mut self, acting: Acting) -> Result<(), sqlx_core::Error> {
         match acting {

@@ -22,6 +22,9 @@ const VERSION_MIN: i32 = 15;
 /// A device that hears of trouble soon can go on to another carrier.
 const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
 
+/// A connection that served a moment ago is there still; asking it would be one more way there and back for each request.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
+
 /// Snapshots come in bursts.
 const IDLE_CONNECTIONS_FOR: Duration = Duration::from_secs(30);
 
@@ -45,6 +48,15 @@ pub(crate) async fn connect(settings: &Settings) -> Result<PgPool, StartError> {
         .max_connections(settings.pool_connections_max)
         .acquire_timeout(ACQUIRE_WITHIN)
         .after_connect(|conn, _| Box::pin(async move { conn.execute(SESSION).await.map(drop) }))
+        .test_before_acquire(false)
+        .before_acquire(|conn, of| {
+            Box::pin(async move {
+                if of.idle_for > TRUSTED_FOR {
+                    conn.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect(settings.database_url.as_str())
         .await
         .map_err(StartError::doing("connect"))?;

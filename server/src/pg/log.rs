@@ -3,8 +3,6 @@
 //! Place in the journey: between Postgres and everything that hands records on (fetch, outbox). What a caller sees is
 //! decided by the role that its transaction acts as, not here.
 
-use std::collections::HashMap;
-
 use sqlx_core::row::Row;
 use sqlx_postgres::{PgConnection, PgRow};
 use synchrotron_core::model::{
@@ -64,17 +62,22 @@ pub(crate) async fn read_log(
     if numbers.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = query(RECORDS).bind(numbers).fetch_all(&mut *conn).await?;
-    let mut records = rows.iter().map(record_of).collect::<Result<Vec<_>, _>>()?;
-    let ids: Vec<Uuid> = records.iter().map(|record| *record.record.id.as_uuid()).collect();
-    let places: HashMap<Uuid, usize> = ids.iter().copied().zip(0..).collect();
-    let rows = query(ROWS).bind(&ids).bind(audiences).fetch_all(conn).await?;
-    for row in &rows {
-        if let Some(place) = places.get(&row.try_get("action_id")?) {
-            records[*place].rows.push(patch_of(row)?);
-        }
+    let rows = query(RECORDS).bind(numbers).bind(audiences).fetch_all(&mut *conn).await?;
+    rows.iter().map(log_record_of).collect()
+}
+
+/// A record with its rows, from a statement that selects `log_columns!` of them.
+pub(crate) fn log_record_of(row: &PgRow) -> Result<LogRecord, sqlx_core::Error> {
+    let mut record = record_of(row)?;
+    let Some(sequences) = row.try_get::<Option<Vec<i32>>, _>("sequences")? else { return Ok(record) };
+    let texts = |name: &str| row.try_get::<Vec<String>, _>(name);
+    let (tables, row_ids, audiences) = (texts("table_names")?, texts("row_ids")?, texts("audience_keys")?);
+    let (operations, columns) = (texts("operations")?, row.try_get::<Vec<Vec<u8>>, _>("all_columns")?);
+    let of_rows = sequences.into_iter().zip(tables).zip(row_ids).zip(audiences).zip(operations).zip(columns);
+    for (((((sequence, table), row_id), audience), operation), columns) in of_rows {
+        record.rows.push(patch(sequence, table, row_id, audience, &operation, &columns)?);
     }
-    Ok(records)
+    Ok(record)
 }
 
 fn record_of(row: &PgRow) -> Result<LogRecord, sqlx_core::Error> {
@@ -140,24 +143,60 @@ impl Positions {
 
 /// A modified row.
 pub(crate) fn patch_of(row: &PgRow) -> Result<Patch, sqlx_core::Error> {
-    let operation = Operation::parse(row.try_get("operation")?).ok_or(StoredFormError::Field { field: "operation" })?;
-    let sequence: i32 = row.try_get("sequence")?;
     let text = |name: &str| row.try_get::<String, _>(name);
+    let (table, row_id, audience) = (text("table_name")?, text("row_id")?, text("audience_key")?);
+    let (operation, columns) = (row.try_get("operation")?, row.try_get("columns")?);
+    Ok(patch(row.try_get("sequence")?, table, row_id, audience, operation, columns)?)
+}
+
+fn patch(
+    sequence: i32,
+    table: String,
+    row_id: String,
+    audience_key: String,
+    operation: &str,
+    columns: &[u8],
+) -> Result<Patch, StoredFormError> {
+    let operation = Operation::parse(operation).ok_or(StoredFormError::Field { field: "operation" })?;
     Ok(Patch {
         sequence: u32::try_from(sequence).map_err(|_| StoredFormError::Field { field: "sequence" })?,
-        table: TableName::new(text("table_name")?).map_err(StoredFormError::from)?,
-        row_id: RowId::new(text("row_id")?).map_err(StoredFormError::from)?,
-        audience_key: AudienceKey::new(text("audience_key")?).map_err(StoredFormError::from)?,
-        effect: operation.with_columns(decode_columns(row.try_get("columns")?)?),
+        table: TableName::new(table)?,
+        row_id: RowId::new(row_id)?,
+        audience_key: AudienceKey::new(audience_key)?,
+        effect: operation.with_columns(decode_columns(columns)?),
     })
 }
 
-/// Records by number.
-pub(crate) const RECORDS: &str = "/* log.records */ SELECT id, clock, client_id, user_id, server_ingest_id, tag, args, reason, position_clock, \
-    position_client_id, position_action_id, row_count, slices, trace_parent \
-    FROM synchrotron.action_records WHERE server_ingest_id = ANY($1) ORDER BY server_ingest_id";
+/// What [`log_record_of`] reads: of a record `r`, and of its rows `m`.
+macro_rules! log_columns {
+    () => {
+        "r.id, r.clock, r.client_id, r.user_id, r.server_ingest_id, r.tag, r.args, r.reason, r.position_clock, \
+         r.position_client_id, r.position_action_id, r.row_count, r.slices, r.trace_parent, m.sequences, m.table_names, \
+         m.row_ids, m.audience_keys, m.operations, m.all_columns"
+    };
+}
 
-/// Rows of records, in some audiences.
-pub(crate) const ROWS: &str = "/* log.rows */ SELECT action_id, sequence, table_name, row_id, audience_key, operation, columns \
-    FROM synchrotron.action_modified_rows WHERE action_id = ANY($1) AND audience_key = ANY($2) \
-    ORDER BY action_id, sequence";
+/// The rows `m` of a record `r`, as one row of arrays, in some audiences.
+macro_rules! log_rows {
+    ($audiences:literal) => {
+        concat!(
+            "(SELECT array_agg(m.sequence) AS sequences, array_agg(m.table_name) AS table_names, \
+             array_agg(m.row_id) AS row_ids, array_agg(m.audience_key) AS audience_keys, \
+             array_agg(m.operation) AS operations, array_agg(m.columns) AS all_columns \
+             FROM (SELECT * FROM synchrotron.action_modified_rows m WHERE m.action_id = r.id AND m.audience_key ",
+            $audiences,
+            " ORDER BY m.sequence) m) m"
+        )
+    };
+}
+
+pub(crate) use {log_columns, log_rows};
+
+/// Records by number, with their rows in some audiences.
+pub(crate) const RECORDS: &str = concat!(
+    "/* log.records */ SELECT ",
+    log_columns!(),
+    " FROM synchrotron.action_records r CROSS JOIN LATERAL ",
+    log_rows!("= ANY($2)"),
+    " WHERE r.server_ingest_id = ANY($1) ORDER BY r.server_ingest_id"
+);

@@ -11,7 +11,7 @@ use sqlx_postgres::{PgConnection, PgPool};
 use super::query;
 use crate::StartError;
 
-const MIGRATIONS: [(i64, &str, &str); 9] = [
+const MIGRATIONS: [(i64, &str, &str); 10] = [
     (1, "log", include_str!("../../migrations/0001_log.sql")),
     (2, "access", include_str!("../../migrations/0002_access.sql")),
     (3, "floors", include_str!("../../migrations/0003_floors.sql")),
@@ -21,6 +21,7 @@ const MIGRATIONS: [(i64, &str, &str); 9] = [
     (7, "trace", include_str!("../../migrations/0007_trace.sql")),
     (8, "lean_log", include_str!("../../migrations/0008_lean_log.sql")),
     (11, "leases", include_str!("../../migrations/0011_leases.sql")),
+    (12, "scripts", include_str!("../../migrations/0012_scripts.sql")),
 ];
 
 /// One step of the schema `synchrotron`.

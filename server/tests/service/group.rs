@@ -125,6 +125,74 @@ async fn refused_uploads_leave_nothing_and_cost_the_others_nothing() {
     assert_eq!(theatre.count("synchrotron.action_records").await, 12);
 }
 
+/// Effects of many users go to Postgres in one statement, and each is written as its user, with its very values.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_effect_of_a_group_is_written_as_its_user() {
+    let sql = "CREATE TABLE witnesses (seat text, who text, role text, jwt text);
+        CREATE FUNCTION witness() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+            INSERT INTO witnesses VALUES (NEW.id, current_setting('synchrotron.user_id'), current_setting('role'),
+                current_setting('request.jwt.claims')::json ->> 'sub');
+            RETURN NULL; END $$;
+        CREATE TRIGGER witness AFTER INSERT OR UPDATE ON seats FOR EACH ROW EXECUTE FUNCTION witness()";
+    let theatre = Theatre::open_with(sql, &[], |settings| settings.uploads = one_patient_worker()).await;
+    let labels = ["plain", "", "NULL", "a,b", "{c}", r#"say "d" \e\"#, "it's $1 %L 'f''", "tab\t line\n", "ü🦀"];
+    let mut uploads = Vec::new();
+    for (number, label) in labels.iter().enumerate() {
+        let user = format!("u{number}");
+        theatre.execute(&format!("INSERT INTO project_members VALUES ('{user}', '{user}')")).await;
+        let device = theatre.device(&user);
+        let row = |id: String, effect| patch("seats", &id, &format!("project:{user}"), effect);
+        let made = columns([("label", (*label).into()), ("holder", Value::Null)]);
+        let taken = columns([("holder", (*label).into())]);
+        let records = vec![
+            device.action(10, vec![row(format!("a{number}"), Effect::Insert(made.clone()))]),
+            device.action(11, vec![row(format!("b{number}"), Effect::Insert(made))]),
+            device.action(12, vec![row(format!("a{number}"), Effect::Update(taken))]),
+        ];
+        let batch = device.batch(records).await;
+        uploads.push((device, batch));
+    }
+    for outcome in together(&theatre, uploads).await {
+        accepted(outcome);
+    }
+    for (number, label) in labels.iter().enumerate() {
+        let read = |columns: &str, id: &str| format!("SELECT {columns} FROM seats WHERE id = '{id}{number}'");
+        assert_eq!(theatre.scalar(&read("label", "a")).await.as_deref(), Some(*label));
+        assert_eq!(theatre.scalar(&read("holder", "a")).await.as_deref(), Some(*label));
+        assert_eq!(theatre.scalar(&read("holder", "b")).await, None);
+        let own = format!("witnesses WHERE seat IN ('a{number}', 'b{number}') AND who = 'u{number}' AND jwt = who");
+        assert_eq!(theatre.count(&format!("{own} AND role = 'synchrotron_user'")).await, 3);
+    }
+    assert_eq!(theatre.count("witnesses").await, 3 * i64::try_from(labels.len()).expect("few"));
+}
+
+/// An effect that matches no row is no reason to refuse anybody: everything is done once more, more slowly.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_effect_on_a_row_that_is_gone_holds_up_no_group() {
+    let theatre = one_worker().await;
+    let mut uploads = Vec::new();
+    for number in 0..5 {
+        let user = format!("u{number}");
+        theatre.execute(&format!("INSERT INTO project_members VALUES ('{user}', '{user}')")).await;
+        let device = theatre.device(&user);
+        let row = |id: &str, effect| patch("seats", &format!("{id}{number}"), &format!("project:{user}"), effect);
+        let made = || Effect::Insert(columns([("label", "x".into())]));
+        let mut records = vec![device.action(10, vec![row("a", made())])];
+        if number == 2 {
+            records.push(device.action(11, vec![row("a", Effect::Delete)]));
+            records.push(device.action(12, vec![row("a", Effect::Update(columns([("label", "y".into())])))]));
+            records.push(device.action(13, vec![row("b", made())]));
+        }
+        let batch = device.batch(records).await;
+        uploads.push((device, batch));
+    }
+    for outcome in together(&theatre, uploads).await {
+        accepted(outcome);
+    }
+    assert_eq!(theatre.count("seats WHERE label = 'x'").await, 5);
+    assert_eq!(theatre.count("seats WHERE id = 'a2'").await, 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_id_from_two_devices_at_once_is_taken_once() {
     let theatre = one_worker().await;
