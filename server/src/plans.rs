@@ -64,7 +64,8 @@ const ZERO: &str = "'00000000-0000-0000-0000-000000000000'";
 fn statements() -> Vec<(&'static str, String, bool)> {
     vec![
         (fetch::PAGE, format!("{AUDIENCES}, {CURSORS}, 1001"), true),
-        (pg::RECORDS, format!("ARRAY[7, 8, 19000], {AUDIENCES}"), true),
+        (pg::RECORDS, "ARRAY[7, 8, 19000]".to_owned(), true),
+        (pg::ROWS, format!("{IDS}, {AUDIENCES}"), true),
         (ingest::RECALL, format!("{IDS}, {IDS}, ARRAY['u1', 'u2'], {IDS}"), false),
         (ingest::KNOWN, IDS.to_owned(), false),
         (

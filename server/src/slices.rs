@@ -16,7 +16,7 @@ use sqlx_postgres::{PgConnection, PgPool, PgRow};
 use synchrotron_core::model::{AudienceKey, Cursor, Epoch};
 use synchrotron_core::wire::Slice;
 
-use crate::pg::{log_columns, log_record_of, log_rows, query, unreadable};
+use crate::pg::{log_record_of, log_rows, query, record_columns, row_columns, unreadable};
 
 /// Slices of the past end at multiples of this number.
 const CHUNK: i64 = 512;
@@ -123,7 +123,9 @@ impl Past {
 /// The records of slices, of each at least one row. One of which a record was compacted has none.
 pub(crate) const SLICES: &str = concat!(
     "/* slices.read */ SELECT s.place, e.epoch, ",
-    log_columns!(),
+    record_columns!(),
+    ", ",
+    row_columns!(),
     " FROM unnest($1::text[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS s(audience_key, prev, through, place) \
       CROSS JOIN synchrotron.server_meta e \
       LEFT JOIN synchrotron.audience_heads h ON h.audience_key = s.audience_key \
@@ -132,7 +134,7 @@ pub(crate) const SLICES: &str = concat!(
         WHERE a.audience_key = s.audience_key AND a.server_ingest_id > s.prev AND a.server_ingest_id <= s.through \
         AND NOT coalesce(h.retained > s.prev, false)) r ON true \
       LEFT JOIN LATERAL ",
-    log_rows!("= r.audience_key"),
+    log_rows!(),
     " ON true ORDER BY s.place, r.server_ingest_id"
 );
 

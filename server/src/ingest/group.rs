@@ -94,7 +94,7 @@ impl Ingest {
         let candidate = |open| Candidate::new(open, &audiences);
         let mut together: Vec<Candidate<'_>> = open.iter().map(candidate).collect();
         let mut alone: Vec<Candidate<'_>> = Vec::new();
-        let mut pace = if together.len() < SCRIPTED_MIN { Pace::Runs } else { Pace::Scripts };
+        let mut pace = if together.len() < SCRIPTED_MIN { Pace::Hopeful } else { Pace::Scripts };
         while !together.is_empty() {
             let pass = Pass { ingest: self, candidates: &together, known: &known, pace };
             match self.attempt(tx, &pass).await? {

@@ -13,9 +13,9 @@ use super::catalogue::Table;
 use super::fold::{Logged, columns_named};
 use super::images::{self, BEFORE_ALL};
 use super::runs::Run;
-use super::statements::{Statement, Targets, audiences_of, delete, insert, update};
-use super::{MaterializeError, Materializer, Numbered, Refused};
-use crate::pg::Acting;
+use super::statements::{Statement, Taken, Targets, audiences_of, delete, insert, update};
+use super::{MaterializeError, Materializer, Numbered, Pace, Refused};
+use crate::pg::{Acting, Complaint};
 
 impl Materializer<'_> {
     /// Applies a run as the user.
@@ -23,8 +23,10 @@ impl Materializer<'_> {
         let first = run.steps[0];
         let table = self.table(&first.patch.row_key()).map_err(|error| first.blame(error))?;
         let effects = run.steps.iter().map(|step| (&step.patch.row_id, &step.patch.audience_key, &step.patch.effect));
-        let statement = statement_of(table, run.operation(), Targets::alike(table, effects));
-        let mut matched = self.run_statement(statement).await.map_err(|error| first.blame(error))?;
+        let taken = if self.pace == Pace::Hopeful { Taken::Fails } else { Taken::LeftOut };
+        let statement = statement_of(table, run.operation(), Targets::alike(table, effects), taken);
+        let hoped = |error| if taken == Taken::Fails { unless_taken(error) } else { error };
+        let mut matched = self.run_statement(statement).await.map_err(|error| first.blame(hoped(error)))?;
         for step in run.steps {
             let audience = matched.remove(step.patch.row_id.as_str());
             let settled = self.settle(table, step.record, step.patch, audience).await;
@@ -38,7 +40,7 @@ impl Materializer<'_> {
         let table = self.table(&patch.row_key())?;
         let columns = patch.effect.columns().cloned().unwrap_or_default();
         let targets = Targets::one(table, &patch.row_id, &patch.audience_key, &columns);
-        let statement = statement_of(table, patch.effect.operation(), targets);
+        let statement = statement_of(table, patch.effect.operation(), targets, Taken::LeftOut);
         let matched = self.run_statement(statement).await?.remove(patch.row_id.as_str());
         self.settle(table, record, patch, matched).await
     }
@@ -126,9 +128,22 @@ impl Materializer<'_> {
     }
 }
 
-pub(super) fn statement_of(table: &Table, operation: Operation, targets: Targets<'_>) -> Option<Statement> {
+/// An id that is taken is no fault; a slower pace tells it from others.
+fn unless_taken(error: MaterializeError) -> MaterializeError {
+    match error {
+        MaterializeError::Refused(Complaint { kind: RejectionKind::Constraint, .. }) => MaterializeError::TooFast,
+        other => other,
+    }
+}
+
+pub(super) fn statement_of(
+    table: &Table,
+    operation: Operation,
+    targets: Targets<'_>,
+    taken: Taken,
+) -> Option<Statement> {
     match operation {
-        Operation::Insert => Some(insert(table, targets)),
+        Operation::Insert => Some(insert(table, targets, taken)),
         Operation::Update => Some(update(table, targets, &[], None)),
         Operation::Delete => Some(delete(table, targets)),
         Operation::Nothing => None,

@@ -14,7 +14,7 @@ use super::catalogue::{Column, Table};
 use super::fold::{Folded, Logged, columns_named, fold_row};
 use super::history::History;
 use super::images;
-use super::statements::{Targets, audiences_of, delete, insert, update};
+use super::statements::{Taken, Targets, audiences_of, delete, insert, update};
 use super::{MaterializeError, Materializer, Numbered};
 use crate::pg::Acting;
 
@@ -140,7 +140,7 @@ impl Materializer<'_> {
         let statement = match (&present, &change.after) {
             (None, None) => return Ok(()),
             (Some(audience), None) => delete(table, targets(audience, &Columns::new())),
-            (None, Some(row)) => insert(table, targets(&row.audience_key, &row.columns)),
+            (None, Some(row)) => insert(table, targets(&row.audience_key, &row.columns), Taken::LeftOut),
             (Some(audience), Some(row)) => {
                 let before = change.before.unwrap_or_else(|| Folded { columns: Columns::new(), ..row.clone() });
                 let changed = differing(&row.columns, &before.columns);

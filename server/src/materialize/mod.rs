@@ -114,6 +114,8 @@ pub(crate) struct Refused {
 pub(crate) enum Pace {
     /// Those of several users, where all goes well.
     Scripts,
+    /// As many of one user as go together, where no row is made whose id is taken.
+    Hopeful,
     /// As many of one user as go together.
     Runs,
     /// One: what fails is known exactly.
@@ -126,7 +128,7 @@ const RUN_MAX: usize = 100;
 impl Pace {
     const fn run_max(self) -> usize {
         match self {
-            Self::Scripts | Self::Runs => RUN_MAX,
+            Self::Scripts | Self::Hopeful | Self::Runs => RUN_MAX,
             Self::OneByOne => 1,
         }
     }

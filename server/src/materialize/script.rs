@@ -15,7 +15,7 @@ use synchrotron_core::model::UserId;
 
 use super::apply::statement_of;
 use super::runs::{Run, Step};
-use super::statements::{Statement, Targets};
+use super::statements::{Statement, Taken, Targets};
 use super::{MaterializeError, Materializer, Refused};
 use crate::pg::{Acting, query};
 
@@ -83,7 +83,8 @@ impl Materializer<'_> {
             let table = self.table(&run.steps[0].patch.row_key()).map_err(|error| first.blame(error))?;
             let effects =
                 run.steps.iter().map(|Step { patch, .. }| (&patch.row_id, &patch.audience_key, &patch.effect));
-            if let Some(statement) = statement_of(table, run.operation(), Targets::alike(table, effects)) {
+            if let Some(statement) = statement_of(table, run.operation(), Targets::alike(table, effects), Taken::Fails)
+            {
                 parameters.add(user_id, statement);
             }
         }

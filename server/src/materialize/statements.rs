@@ -72,8 +72,17 @@ impl<'t> Targets<'t> {
     }
 }
 
-/// Inserts rows, except those whose id is taken.
-pub(crate) fn insert(table: &Table, rows: Targets<'_>) -> Statement {
+/// What becomes of a row whose id is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It is left out.
+    LeftOut,
+    /// The statement fails. Postgres takes longer over rows that may be left out: it marks each, and confirms it.
+    Fails,
+}
+
+/// Inserts rows.
+pub(crate) fn insert(table: &Table, rows: Targets<'_>, taken: Taken) -> Statement {
     let mut names = vec!["\"id\"".to_owned()];
     let mut values = vec![format!("d.id::{}", table.id_type.cast())];
     if !table.audience_generated {
@@ -85,12 +94,13 @@ pub(crate) fn insert(table: &Table, rows: Targets<'_>) -> Statement {
         values.push(format!("d.v{index}::{}", column.cast));
     }
     let sql = format!(
-        "/* materialize.insert */ INSERT INTO {} ({}) SELECT {} FROM {} ON CONFLICT (\"id\") DO NOTHING \
+        "/* materialize.insert */ INSERT INTO {} ({}) SELECT {} FROM {}{} \
          RETURNING \"id\"::text, \"audience_key\"::text",
         table.quoted,
         names.join(", "),
         values.join(", "),
-        rows.data()
+        rows.data(),
+        if taken == Taken::LeftOut { " ON CONFLICT (\"id\") DO NOTHING" } else { "" }
     );
     Statement { sql, parameters: rows.parameters }
 }

@@ -3,6 +3,8 @@
 //! Place in the journey: between Postgres and everything that hands records on (fetch, outbox). What a caller sees is
 //! decided by the role that its transaction acts as, not here.
 
+use std::collections::HashMap;
+
 use sqlx_core::row::Row;
 use sqlx_postgres::{PgConnection, PgRow};
 use synchrotron_core::model::{
@@ -62,11 +64,21 @@ pub(crate) async fn read_log(
     if numbers.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = query(RECORDS).bind(numbers).bind(audiences).fetch_all(&mut *conn).await?;
-    rows.iter().map(log_record_of).collect()
+    let rows = query(RECORDS).bind(numbers).fetch_all(&mut *conn).await?;
+    let mut records = rows.iter().map(record_of).collect::<Result<Vec<_>, _>>()?;
+    let ids: Vec<Uuid> = records.iter().map(|record| *record.record.id.as_uuid()).collect();
+    let places: HashMap<Uuid, usize> = ids.iter().copied().zip(0..).collect();
+    let rows = query(ROWS).bind(&ids).bind(audiences).fetch_all(conn).await?;
+    for row in &rows {
+        if let Some(place) = places.get(&row.try_get("action_id")?) {
+            records[*place].rows.push(patch_of(row)?);
+        }
+    }
+    Ok(records)
 }
 
-/// A record with its rows, from a statement that selects `log_columns!` of them.
+/// A record with its rows, from a statement that selects `record_columns!` and, from `log_rows!`, `row_columns!`. Of few
+/// records that saves a way there and back; of many, the arrays cost more than that.
 pub(crate) fn log_record_of(row: &PgRow) -> Result<LogRecord, sqlx_core::Error> {
     let mut record = record_of(row)?;
     let Some(sequences) = row.try_get::<Option<Vec<i32>>, _>("sequences")? else { return Ok(record) };
@@ -167,36 +179,42 @@ fn patch(
     })
 }
 
-/// What [`log_record_of`] reads: of a record `r`, and of its rows `m`.
-macro_rules! log_columns {
+/// Columns of a record `r`.
+macro_rules! record_columns {
     () => {
         "r.id, r.clock, r.client_id, r.user_id, r.server_ingest_id, r.tag, r.args, r.reason, r.position_clock, \
-         r.position_client_id, r.position_action_id, r.row_count, r.slices, r.trace_parent, m.sequences, m.table_names, \
-         m.row_ids, m.audience_keys, m.operations, m.all_columns"
+         r.position_client_id, r.position_action_id, r.row_count, r.slices, r.trace_parent"
     };
 }
 
-/// The rows `m` of a record `r`, as one row of arrays, in some audiences.
+/// Columns of its rows `m`.
+macro_rules! row_columns {
+    () => {
+        "m.sequences, m.table_names, m.row_ids, m.audience_keys, m.operations, m.all_columns"
+    };
+}
+
+/// The rows `m` of a record `r` in its audience, as one row of arrays.
 macro_rules! log_rows {
-    ($audiences:literal) => {
-        concat!(
-            "(SELECT array_agg(m.sequence) AS sequences, array_agg(m.table_name) AS table_names, \
-             array_agg(m.row_id) AS row_ids, array_agg(m.audience_key) AS audience_keys, \
-             array_agg(m.operation) AS operations, array_agg(m.columns) AS all_columns \
-             FROM (SELECT * FROM synchrotron.action_modified_rows m WHERE m.action_id = r.id AND m.audience_key ",
-            $audiences,
-            " ORDER BY m.sequence) m) m"
-        )
+    () => {
+        "(SELECT array_agg(m.sequence) AS sequences, array_agg(m.table_name) AS table_names, \
+         array_agg(m.row_id) AS row_ids, array_agg(m.audience_key) AS audience_keys, \
+         array_agg(m.operation) AS operations, array_agg(m.columns) AS all_columns \
+         FROM (SELECT * FROM synchrotron.action_modified_rows m \
+             WHERE m.action_id = r.id AND m.audience_key = r.audience_key ORDER BY m.sequence) m) m"
     };
 }
 
-pub(crate) use {log_columns, log_rows};
+pub(crate) use {log_rows, record_columns, row_columns};
 
-/// Records by number, with their rows in some audiences.
+/// Records by number.
 pub(crate) const RECORDS: &str = concat!(
     "/* log.records */ SELECT ",
-    log_columns!(),
-    " FROM synchrotron.action_records r CROSS JOIN LATERAL ",
-    log_rows!("= ANY($2)"),
-    " WHERE r.server_ingest_id = ANY($1) ORDER BY r.server_ingest_id"
+    record_columns!(),
+    " FROM synchrotron.action_records r WHERE r.server_ingest_id = ANY($1) ORDER BY r.server_ingest_id"
 );
+
+/// Rows of records, in some audiences.
+pub(crate) const ROWS: &str = "/* log.rows */ SELECT action_id, sequence, table_name, row_id, audience_key, operation, columns \
+    FROM synchrotron.action_modified_rows WHERE action_id = ANY($1) AND audience_key = ANY($2) \
+    ORDER BY action_id, sequence";

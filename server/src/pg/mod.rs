@@ -12,12 +12,12 @@ mod migrate;
 pub(crate) use acting::{Acting, Actor, act_as_server};
 pub(crate) use connect::{connect, connect_later, connect_once, lock_start, role_fault, version_fault, view_faults};
 pub(crate) use error::{Complaint, classify};
-#[cfg(test)]
-pub(crate) use log::RECORDS;
 pub(crate) use log::{
-    Positions, StoredFormError, decode_columns, encode_columns, encode_slices, log_columns, log_record_of, log_rows,
-    patch_of, position_of, read_log,
+    Positions, StoredFormError, decode_columns, encode_columns, encode_slices, log_record_of, log_rows, patch_of,
+    position_of, read_log, record_columns, row_columns,
 };
+#[cfg(test)]
+pub(crate) use log::{RECORDS, ROWS};
 pub use migrate::SchemaVersion;
 pub(crate) use migrate::{SCHEMA_VERSION, applied, migrate, verify};
 
