@@ -1,8 +1,8 @@
 //! Where uploads wait for a transaction, and for their outcomes.
 //!
 //! Place in the journey: first hop of ingest. A worker that is free takes what is there, and while it works the next group
-//! gathers. So an upload alone is as quick as it can be, and many are taken together. Those whose uploads were answered
-//! together send the next ones one after the other, but for a moment: a group that was large is waited for a little.
+//! gathers. So an upload alone is as quick as it can be, and many are taken together. Devices that were answered together send
+//! their next uploads one after the other: after a group that was large, the next one is waited for a little.
 //!
 //! # Invariants
 //! - Every upload gets one outcome, unless its caller has left. One whose caller has left is decided all the same.
@@ -93,15 +93,15 @@ struct Line {
     postponed: VecDeque<Waiting>,
 }
 
+/// The part of a group's time that the next one may gather.
+const GATHER_PART: u32 = 8;
+
 /// How many uploads are likely to come together, and until when they are waited for.
 #[derive(Debug, Clone, Copy)]
 struct Company {
     uploads: usize,
     until: Instant,
 }
-
-/// The part of a group's time that the next one may gather.
-const GATHER_PART: u32 = 8;
 
 impl Company {
     /// As many as were answered together just now, for a small part of what that took.
@@ -233,5 +233,66 @@ fn is_worth_another_try(error: &sqlx_core::Error, uploads: usize) -> bool {
         },
         sqlx_core::Error::Decode(_) | sqlx_core::Error::RowNotFound => uploads > 1,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use synchrotron_core::model::{BatchId, Epoch};
+    use uuid::Uuid;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn waiting(limits: &UserLimits, device: u128) -> Waiting {
+        let user_id = UserId::new("alice").expect("ok");
+        let batch = UploadBatch {
+            batch_id: BatchId::from_uuid(Uuid::nil()),
+            client_id: ClientId::from_uuid(Uuid::from_u128(device)),
+            epoch: Epoch::from_uuid(Uuid::nil()),
+            basis: BTreeMap::new(),
+            records: Vec::new(),
+        };
+        let share = limits.admit(&user_id, 0).expect("room");
+        Waiting { upload: Upload { user_id, batch }, answer: oneshot::channel().0, _share: share }
+    }
+
+    /// How many uploads are in the group that is next when two wait, and another one comes as soon as nobody is busy.
+    async fn next_of_two_and_one(company: Company) -> usize {
+        let limits = UserLimits::new(100, None);
+        let (sender, receiver) = mpsc::channel(10);
+        for device in [1, 2] {
+            sender.send(waiting(&limits, device)).await.expect("sent");
+        }
+        let third = waiting(&limits, 3);
+        let kept = sender.clone();
+        tokio::spawn(async move { sender.send(third).await.expect("sent") });
+        let mut line = Line { receiver, postponed: VecDeque::new() };
+        let group = line.next(10, 10, &Mutex::new(company)).await;
+        drop(kept);
+        group.len()
+    }
+
+    #[tokio::test]
+    async fn a_group_waits_for_as_many_as_were_answered_together() {
+        let until = Instant::now() + SOON;
+        assert_eq!(next_of_two_and_one(Company { uploads: 3, until }).await, 3);
+        // Two are as many as there were: nobody is waited for.
+        assert_eq!(next_of_two_and_one(Company { uploads: 2, until }).await, 2);
+    }
+
+    #[tokio::test]
+    async fn a_group_waits_no_longer_than_it_may() {
+        assert_eq!(next_of_two_and_one(Company { uploads: 3, until: Instant::now() }).await, 2);
+        let within = Duration::from_millis(20);
+        let until = Instant::now() + within;
+        assert_eq!(next_of_two_and_one(Company { uploads: 10, until }).await, 3);
+        assert!(Instant::now() >= until);
+        let now = Instant::now();
+        let company = Company::of(5, now - GATHER_PART * SOON);
+        assert!(company.until >= now + SOON && company.is_awaited(4) && !company.is_awaited(5));
     }
 }

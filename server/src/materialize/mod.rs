@@ -14,6 +14,7 @@
 
 mod apply;
 mod catalogue;
+mod error;
 mod fold;
 mod forms;
 mod history;
@@ -29,10 +30,11 @@ mod values;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx_postgres::PgConnection;
-use synchrotron_core::model::{ActionId, AudienceKey, Patch, RecordBody, ReplayKey, RowKey, UserId};
+use synchrotron_core::model::{AudienceKey, Patch, RecordBody, ReplayKey, RowKey, UserId};
 use synchrotron_core::wire::{RejectionKind, UploadRecord};
 
 pub(crate) use catalogue::{Catalogue, IdType, Table};
+pub(crate) use error::{MaterializeError, Refused};
 pub(crate) use fold::{Logged, fold_row};
 pub(crate) use forms::FORMS;
 #[cfg(test)]
@@ -46,68 +48,9 @@ pub(crate) use present::{columns_of, selected};
 pub(crate) use values::{KindMismatch, takes};
 
 use crate::metrics::METRICS;
-use crate::pg::{Acting, Actor, Complaint, classify, query};
+use crate::pg::{Acting, Actor, query};
 use runs::{Run, Step};
 use script::Script;
-
-/// Why a record was not materialized.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum MaterializeError {
-    /// The record is at fault.
-    #[error("refused: {}", .0.reason)]
-    Refused(Complaint),
-    /// The server is.
-    #[error(transparent)]
-    Database(sqlx_core::Error),
-    /// Several effects at once did not go well; a slower [`Pace`] shows what is to be said of each.
-    #[error("not all effects could be applied at once")]
-    TooFast,
-}
-
-impl From<sqlx_core::Error> for MaterializeError {
-    fn from(error: sqlx_core::Error) -> Self {
-        match classify(error) {
-            Ok(complaint) => Self::Refused(complaint),
-            Err(error) => Self::Database(error),
-        }
-    }
-}
-
-impl MaterializeError {
-    /// The server's trouble; whatever else fails is looked at more slowly.
-    fn unless_refused(error: sqlx_core::Error) -> Self {
-        classify(error).map_or_else(Self::Database, |_| Self::TooFast)
-    }
-
-    fn refused(kind: RejectionKind, reason: impl Into<String>) -> Self {
-        Self::Refused(Complaint { kind, reason: reason.into() })
-    }
-
-    /// Says which row of the record is complained about.
-    fn at(self, patch: &Patch) -> Self {
-        match self {
-            Self::Refused(Complaint { kind, reason }) => {
-                Self::refused(kind, format!("row {} (table {}): {reason}", patch.sequence, patch.table))
-            }
-            other => other,
-        }
-    }
-
-    /// Says which record is complained about.
-    const fn of(self, action: ActionId) -> Refused {
-        Refused { action, error: self }
-    }
-}
-
-/// A record that was not materialized, and why. Of several whose effects one statement was to apply, the first is named:
-/// taken one by one, they show which it is.
-#[derive(Debug)]
-pub(crate) struct Refused {
-    /// Which record.
-    pub(crate) action: ActionId,
-    /// Why.
-    pub(crate) error: MaterializeError,
-}
 
 /// How many effects one statement may apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
