@@ -19,7 +19,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
-use crate::link::{Denial, DeniedAction, Link, LinkOptions, Login};
+use crate::link::{Denial, DeniedAction, Link, LinkOptions, Login, denied};
 use crate::renewal::Renewal;
 use crate::settings::NatsSettings;
 use crate::subjects::{RpcMethod, Subjects, UserToken, inbox_prefix};
@@ -131,25 +131,11 @@ impl NatsNetwork {
 
 /// Waits until NATS does not let this connection publish there.
 pub(crate) async fn publish_denied(denials: &mut broadcast::Receiver<Denial>, subject: &Subject) -> NetworkError {
-    denied(denials, |denial| denial.action == DeniedAction::Publish && denial.subject == subject.as_str()).await
+    let concerns = |denial: &Denial| denial.action == DeniedAction::Publish && denial.subject == subject.as_str();
+    not_permitted(&denied(denials, concerns).await)
 }
 
-/// Waits until NATS does not let this connection do what `concerns` it.
-pub(crate) async fn denied(
-    denials: &mut broadcast::Receiver<Denial>,
-    concerns: impl Fn(&Denial) -> bool,
-) -> NetworkError {
-    loop {
-        match denials.recv().await {
-            Ok(denial) if concerns(&denial) => return not_permitted(&denial),
-            // Too many at once: these were among them, or will be asked for again.
-            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-        }
-    }
-}
-
-pub(crate) fn not_permitted(denial: &Denial) -> NetworkError {
+fn not_permitted(denial: &Denial) -> NetworkError {
     let verb = match denial.action {
         DeniedAction::Publish => "publishing to",
         DeniedAction::Subscribe => "listening to",

@@ -13,8 +13,8 @@ use synchrotron_core::network::{Carrier, Ingress, NetworkError};
 use synchrotron_core::wire::{self, Slice};
 use tokio::sync::watch;
 
-use crate::client::{NatsNetwork, denied, unavailable};
-use crate::link::{Denial, DeniedAction, Link, LinkState};
+use crate::client::{NatsNetwork, unavailable};
+use crate::link::{Denial, DeniedAction, Link, LinkState, denied};
 
 /// How long subscribing may take.
 const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(5);

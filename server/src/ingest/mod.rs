@@ -18,6 +18,7 @@ mod findings;
 mod gate;
 mod group;
 mod known;
+mod line;
 mod own;
 mod pass;
 mod queue;

@@ -1,8 +1,7 @@
 //! Where uploads wait for a transaction, and for their outcomes.
 //!
 //! Place in the journey: first hop of ingest. A worker that is free takes what is there, and while it works the next group
-//! gathers. So an upload alone is as quick as it can be, and many are taken together. Devices that were answered together send
-//! their next uploads one after the other: after a group that was large, the next one is waited for a little.
+//! gathers in [`line`](super::line). So an upload alone is as quick as it can be, and many are taken together.
 //!
 //! # Invariants
 //! - Every upload gets one outcome, unless its caller has left. One whose caller has left is decided all the same.
@@ -11,28 +10,20 @@
 //!   group for a moment only: then each is tried alone, beside the workers.
 //! - A user that sends too much is told to come back, and keeps nobody else waiting.
 
-use std::collections::{BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use synchrotron_core::model::{ClientId, UserId};
+use synchrotron_core::model::UserId;
 use synchrotron_core::wire::{Outcome, UploadBatch};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
+use super::line::{Company, Line, Waiting};
 use super::{Ingest, RETRY_AFTER_MS, Upload};
-use crate::limits::{Share, UserLimits};
-
-/// An upload and who waits for its outcome.
-#[derive(Debug)]
-struct Waiting {
-    upload: Upload,
-    answer: oneshot::Sender<Outcome>,
-    _share: Share,
-}
+use crate::limits::UserLimits;
 
 /// The uploads that wait, and the workers that take them. Dropped, it takes nothing more, and what is under way is rolled
 /// back.
@@ -50,8 +41,8 @@ impl IngestQueue {
         let (waiting, receiver) = mpsc::channel(bounds.waiting_max);
         let worker = Worker {
             ingest: Arc::new(ingest),
-            line: Arc::new(tokio::sync::Mutex::new(Line { receiver, postponed: VecDeque::new() })),
-            company: Arc::new(Mutex::new(Company::of(0, Instant::now()))),
+            line: Arc::new(tokio::sync::Mutex::new(Line::of(receiver))),
+            company: Arc::new(Company::none()),
             alone: Arc::new(Semaphore::new(usize::try_from(bounds.alone_max).unwrap_or(Semaphore::MAX_PERMITS))),
         };
         let mut workers = JoinSet::new();
@@ -85,79 +76,11 @@ fn retry(after: Duration) -> Outcome {
     Outcome::Retry { after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1) }
 }
 
-/// Uploads in the order in which they came.
-#[derive(Debug)]
-struct Line {
-    receiver: mpsc::Receiver<Waiting>,
-    /// Those that could not be in the group before, oldest first.
-    postponed: VecDeque<Waiting>,
-}
-
-/// The part of a group's time that the next one may gather.
-const GATHER_PART: u32 = 8;
-
-/// How many uploads are likely to come together, and until when they are waited for.
-#[derive(Debug, Clone, Copy)]
-struct Company {
-    uploads: usize,
-    until: Instant,
-}
-
-impl Company {
-    /// As many as were answered together just now, for a small part of what that took.
-    fn of(uploads: usize, began: Instant) -> Self {
-        let now = Instant::now();
-        Self { uploads, until: now + (now - began) / GATHER_PART }
-    }
-
-    /// Whether a group of this size is to wait for more.
-    fn is_awaited(&self, uploads: usize) -> bool {
-        uploads < self.uploads && Instant::now() < self.until
-    }
-}
-
-impl Line {
-    /// Waits for an upload, and takes those that wait beside it or come in company; none when nobody will send any more.
-    async fn next(&mut self, uploads_max: usize, records_max: usize, company: &Mutex<Company>) -> Vec<Waiting> {
-        let mut group = Vec::new();
-        let mut devices: BTreeSet<ClientId> = BTreeSet::new();
-        let mut records = 0;
-        let mut again = VecDeque::new();
-        while group.len() < uploads_max && records < records_max {
-            let next = match self.postponed.pop_front() {
-                Some(postponed) => Some(postponed),
-                None if group.is_empty() && again.is_empty() => self.receiver.recv().await,
-                None => match self.receiver.try_recv() {
-                    Ok(waiting) => Some(waiting),
-                    Err(_) => {
-                        let company = *company.lock().unwrap_or_else(PoisonError::into_inner);
-                        if !company.is_awaited(group.len()) {
-                            break;
-                        }
-                        timeout_at(company.until, self.receiver.recv()).await.ok().flatten()
-                    }
-                },
-            };
-            let Some(next) = next else { break };
-            if devices.insert(next.upload.batch.client_id) {
-                records += next.upload.batch.records.len();
-                group.push(next);
-            } else {
-                again.push_back(next);
-            }
-        }
-        again.append(&mut self.postponed);
-        self.postponed = again;
-        group
-    }
-}
-
 #[derive(Debug, Clone)]
 struct Worker {
     ingest: Arc<Ingest>,
     line: Arc<tokio::sync::Mutex<Line>>,
-    /// By the group that was answered last.
-    company: Arc<Mutex<Company>>,
+    company: Arc<Company>,
     /// Room for uploads that are tried alone.
     alone: Arc<Semaphore>,
 }
@@ -174,7 +97,7 @@ impl Worker {
             }
             let (uploads, began) = (group.len(), Instant::now());
             let taken = self.take(group, bounds.group_lock_within, is_worth_another_try).await;
-            *self.company.lock().unwrap_or_else(PoisonError::into_inner) = Company::of(uploads, began);
+            self.company.answered(uploads, began);
             for waiting in taken.err().into_iter().flatten() {
                 let (worker, alone) = (self.clone(), Arc::clone(&self.alone));
                 tokio::spawn(async move {
@@ -233,66 +156,5 @@ fn is_worth_another_try(error: &sqlx_core::Error, uploads: usize) -> bool {
         },
         sqlx_core::Error::Decode(_) | sqlx_core::Error::RowNotFound => uploads > 1,
         _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use synchrotron_core::model::{BatchId, Epoch};
-    use uuid::Uuid;
-
-    use super::*;
-
-    const SOON: Duration = Duration::from_secs(20);
-
-    fn waiting(limits: &UserLimits, device: u128) -> Waiting {
-        let user_id = UserId::new("alice").expect("ok");
-        let batch = UploadBatch {
-            batch_id: BatchId::from_uuid(Uuid::nil()),
-            client_id: ClientId::from_uuid(Uuid::from_u128(device)),
-            epoch: Epoch::from_uuid(Uuid::nil()),
-            basis: BTreeMap::new(),
-            records: Vec::new(),
-        };
-        let share = limits.admit(&user_id, 0).expect("room");
-        Waiting { upload: Upload { user_id, batch }, answer: oneshot::channel().0, _share: share }
-    }
-
-    /// How many uploads are in the group that is next when two wait, and another one comes as soon as nobody is busy.
-    async fn next_of_two_and_one(company: Company) -> usize {
-        let limits = UserLimits::new(100, None);
-        let (sender, receiver) = mpsc::channel(10);
-        for device in [1, 2] {
-            sender.send(waiting(&limits, device)).await.expect("sent");
-        }
-        let third = waiting(&limits, 3);
-        let kept = sender.clone();
-        tokio::spawn(async move { sender.send(third).await.expect("sent") });
-        let mut line = Line { receiver, postponed: VecDeque::new() };
-        let group = line.next(10, 10, &Mutex::new(company)).await;
-        drop(kept);
-        group.len()
-    }
-
-    #[tokio::test]
-    async fn a_group_waits_for_as_many_as_were_answered_together() {
-        let until = Instant::now() + SOON;
-        assert_eq!(next_of_two_and_one(Company { uploads: 3, until }).await, 3);
-        // Two are as many as there were: nobody is waited for.
-        assert_eq!(next_of_two_and_one(Company { uploads: 2, until }).await, 2);
-    }
-
-    #[tokio::test]
-    async fn a_group_waits_no_longer_than_it_may() {
-        assert_eq!(next_of_two_and_one(Company { uploads: 3, until: Instant::now() }).await, 2);
-        let within = Duration::from_millis(20);
-        let until = Instant::now() + within;
-        assert_eq!(next_of_two_and_one(Company { uploads: 10, until }).await, 3);
-        assert!(Instant::now() >= until);
-        let now = Instant::now();
-        let company = Company::of(5, now - GATHER_PART * SOON);
-        assert!(company.until >= now + SOON && company.is_awaited(4) && !company.is_awaited(5));
     }
 }

@@ -15,7 +15,7 @@ use super::images::{self, BEFORE_ALL};
 use super::runs::Run;
 use super::statements::{Statement, Taken, Targets, audiences_of, delete, insert, update};
 use super::{MaterializeError, Materializer, Numbered, Pace, Refused};
-use crate::pg::{Acting, Complaint};
+use crate::pg::Acting;
 
 impl Materializer<'_> {
     /// Applies a run as the user.
@@ -25,8 +25,10 @@ impl Materializer<'_> {
         let effects = run.steps.iter().map(|step| (&step.patch.row_id, &step.patch.audience_key, &step.patch.effect));
         let taken = if self.pace == Pace::Hopeful { Taken::Fails } else { Taken::LeftOut };
         let statement = statement_of(table, run.operation(), Targets::alike(table, effects), taken);
-        let hoped = |error| if taken == Taken::Fails { unless_taken(error) } else { error };
-        let mut matched = self.run_statement(statement).await.map_err(|error| first.blame(hoped(error)))?;
+        let mut matched = self
+            .run_statement(statement)
+            .await
+            .map_err(|error| first.blame(if self.pace == Pace::Hopeful { error.too_fast() } else { error }))?;
         for step in run.steps {
             let audience = matched.remove(step.patch.row_id.as_str());
             let settled = self.settle(table, step.record, step.patch, audience).await;
@@ -125,14 +127,6 @@ impl Materializer<'_> {
                 None => Ok(()),
             },
         }
-    }
-}
-
-/// An id that is taken is no fault; a slower pace tells it from others.
-fn unless_taken(error: MaterializeError) -> MaterializeError {
-    match error {
-        MaterializeError::Refused(Complaint { kind: RejectionKind::Constraint, .. }) => MaterializeError::TooFast,
-        other => other,
     }
 }
 

@@ -29,9 +29,12 @@ impl From<sqlx_core::Error> for MaterializeError {
 }
 
 impl MaterializeError {
-    /// The server's trouble; whatever else fails is looked at more slowly.
-    pub(super) fn unless_refused(error: sqlx_core::Error) -> Self {
-        classify(error).map_or_else(Self::Database, |_| Self::TooFast)
+    /// What a pace that hopes for the best makes of it: whoever is at fault is found out at a slower one.
+    pub(super) fn too_fast(self) -> Self {
+        match self {
+            Self::Refused(_) => Self::TooFast,
+            other => other,
+        }
     }
 
     pub(super) fn refused(kind: RejectionKind, reason: impl Into<String>) -> Self {

@@ -9,7 +9,7 @@
 //! - A row's real `audience_key` is the one that the patch names, before and after.
 //! - Accepted history is never judged again.
 //!
-//! Cost: one statement for a run of effects in order ([`runs`]); for a late one, the effects of that one row from its
+//! Cost: one statement for a run of effects in order ([`runs`]), or for those of many users ([`script`]); for a late one, the effects of that one row from its
 //! newest image or whole-row effect beneath it on ([`images`]).
 
 mod apply;
@@ -57,7 +57,7 @@ use script::Script;
 pub(crate) enum Pace {
     /// Those of several users, where all goes well.
     Scripts,
-    /// As many of one user as go together, where no row is made whose id is taken.
+    /// As many of one user as go together, where all goes well.
     Hopeful,
     /// As many of one user as go together.
     Runs,

@@ -77,16 +77,15 @@ impl Materializer<'_> {
         let script = std::mem::replace(&mut self.script, Script::new());
         let Some((_, first)) = script.runs.first() else { return Ok(()) };
         let first = first.steps[0];
-        let blamed = |error| first.blame(MaterializeError::unless_refused(error));
+        let blamed = |error| first.blame(MaterializeError::from(error).too_fast());
         let mut parameters = Parameters::default();
         for (user_id, run) in &script.runs {
             let table = self.table(&run.steps[0].patch.row_key()).map_err(|error| first.blame(error))?;
             let effects =
                 run.steps.iter().map(|Step { patch, .. }| (&patch.row_id, &patch.audience_key, &patch.effect));
-            if let Some(statement) = statement_of(table, run.operation(), Targets::alike(table, effects), Taken::Fails)
-            {
-                parameters.add(user_id, statement);
-            }
+            let statement = statement_of(table, run.operation(), Targets::alike(table, effects), Taken::Fails);
+            // Run n of the answer is the nth of the script.
+            parameters.add(user_id, statement.expect("BUG: only corrections do nothing, and they are late"));
         }
         self.actor.act_as(Acting::Server).await.map_err(blamed)?;
         let running = query(

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use sqlx_core::executor::Executor;
-use synchrotron_core::model::{Effect, Value};
+use synchrotron_core::model::{Effect, Patch, Value};
 use synchrotron_core::wire::{Outcome, RejectionKind, UploadBatch};
 use synchrotron_server::settings::UploadSettings;
 
@@ -166,31 +166,56 @@ async fn each_effect_of_a_group_is_written_as_its_user() {
     assert_eq!(theatre.count("witnesses").await, 3 * i64::try_from(labels.len()).expect("few"));
 }
 
-/// An effect that matches no row is no reason to refuse anybody: everything is done once more, more slowly.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_effect_on_a_row_that_is_gone_holds_up_no_group() {
+/// What becomes of an upload with these rows in a group with three others, which are all taken; and of the seats. There is
+/// a seat already: bob's.
+async fn beside_others(user: &str, rows: Vec<Patch>) -> (Outcome, Option<String>) {
     let theatre = one_worker().await;
-    let mut uploads = Vec::new();
-    for number in 0..5 {
-        let user = format!("u{number}");
-        theatre.execute(&format!("INSERT INTO project_members VALUES ('{user}', '{user}')")).await;
-        let device = theatre.device(&user);
-        let row = |id: &str, effect| patch("seats", &format!("{id}{number}"), &format!("project:{user}"), effect);
-        let made = || Effect::Insert(columns([("label", "x".into())]));
-        let mut records = vec![device.action(10, vec![row("a", made())])];
-        if number == 2 {
-            records.push(device.action(11, vec![row("a", Effect::Delete)]));
-            records.push(device.action(12, vec![row("a", Effect::Update(columns([("label", "y".into())])))]));
-            records.push(device.action(13, vec![row("b", made())]));
-        }
-        let batch = device.batch(records).await;
-        uploads.push((device, batch));
+    for user in ["alice", "bob", "u0", "u1", "u2"] {
+        theatre.execute(&format!("INSERT INTO project_members VALUES ('own-{user}', '{user}')")).await;
     }
-    for outcome in together(&theatre, uploads).await {
-        accepted(outcome);
+    let mut bob = theatre.device("bob");
+    let there = columns([("label", "x".into()), ("holder", "bob".into())]);
+    let record = bob.action(5, vec![patch("seats", "there", "project:own-bob", Effect::Insert(there))]);
+    bob.sync(vec![record]).await;
+    let device = if user == "bob" { bob } else { theatre.device(user) };
+    let records = (10..).zip(rows).map(|(at, row)| device.action(at, vec![row])).collect();
+    let mut uploads = vec![(device.clone(), device.batch(records).await)];
+    for user in ["u0", "u1", "u2"] {
+        let device = theatre.device(user);
+        let made = Effect::Insert(columns([("label", "x".into())]));
+        let record = device.action(10, vec![patch("seats", user, &format!("project:own-{user}"), made)]);
+        uploads.push((device.clone(), device.batch(vec![record]).await));
     }
-    assert_eq!(theatre.count("seats WHERE label = 'x'").await, 5);
-    assert_eq!(theatre.count("seats WHERE id = 'a2'").await, 0);
+    let mut outcomes = together(&theatre, uploads).await;
+    outcomes.drain(1..).for_each(|outcome| drop(accepted(outcome)));
+    let seats = "SELECT string_agg(id || ' ' || label || ' ' || coalesce(holder, '-'), ', ' ORDER BY id) FROM seats";
+    (outcomes.remove(0), theatre.scalar(seats).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_effect_on_a_row_that_is_gone_is_taken_in_a_group() {
+    let row = |effect| patch("seats", "gone", "project:own-alice", effect);
+    let label = || columns([("label", "y".into())]);
+    let rows = vec![row(Effect::Insert(label())), row(Effect::Delete), row(Effect::Update(label()))];
+    let (outcome, seats) = beside_others("alice", rows).await;
+    accepted(outcome);
+    assert_eq!(seats.as_deref(), Some("there x bob, u0 x -, u1 x -, u2 x -"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_effect_on_anothers_row_is_refused_in_a_group() {
+    let label = Effect::Update(columns([("label", "y".into())]));
+    let (outcome, seats) = beside_others("alice", vec![patch("seats", "there", "project:own-alice", label)]).await;
+    assert_eq!(rejected(outcome).0, RejectionKind::AudienceMismatch);
+    assert_eq!(seats.as_deref(), Some("there x bob, u0 x -, u1 x -, u2 x -"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_made_again_is_set_as_a_whole_in_a_group() {
+    let made = Effect::Insert(columns([("label", "y".into())]));
+    let (outcome, seats) = beside_others("bob", vec![patch("seats", "there", "project:own-bob", made)]).await;
+    accepted(outcome);
+    assert_eq!(seats.as_deref(), Some("there y -, u0 x -, u1 x -, u2 x -"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,9 +6,8 @@ use std::time::Duration;
 use async_nats::Client;
 use futures::StreamExt;
 use serde::Deserialize;
-use tokio::sync::broadcast;
 
-use super::told::{Denial, Told};
+use super::told::{Told, denied};
 use crate::subjects::OWN_RIGHTS;
 
 /// How long NATS may take to answer.
@@ -50,11 +49,11 @@ impl ConnectionInfo {
 
 /// Asks until NATS answers. One that may not even ask is told so: that is an answer, and says that it may do nothing.
 pub(super) async fn ask(client: &Client, told: &Told) -> ConnectionInfo {
+    let mut asking = tokio::time::interval(ANSWER_WITHIN);
     loop {
-        match tokio::time::timeout(ANSWER_WITHIN, ask_once(client, told)).await {
-            Ok(Some(info)) => return info,
-            Ok(None) => tokio::time::sleep(ANSWER_WITHIN).await,
-            Err(_late) => {}
+        asking.tick().await;
+        if let Ok(Some(info)) = tokio::time::timeout(ANSWER_WITHIN, ask_once(client, told)).await {
+            return info;
         }
         tracing::warn!(subject = OWN_RIGHTS, "NATS does not say what this connection may do");
     }
@@ -62,7 +61,7 @@ pub(super) async fn ask(client: &Client, told: &Told) -> ConnectionInfo {
 
 async fn ask_once(client: &Client, told: &Told) -> Option<ConnectionInfo> {
     let inbox = client.new_inbox();
-    let denials = told.denials.subscribe();
+    let mut denials = told.denials.subscribe();
     let mut answers = client.subscribe(inbox.clone()).await.ok()?;
     client.publish_with_reply(OWN_RIGHTS, inbox.clone(), "".into()).await.ok()?;
     tokio::select! {
@@ -70,16 +69,8 @@ async fn ask_once(client: &Client, told: &Told) -> Option<ConnectionInfo> {
             let Answer { data } = serde_json::from_slice(&answer?.payload).ok()?;
             Some(data)
         }
-        () = denied(denials, &inbox) => Some(ConnectionInfo::default()),
-    }
-}
-
-async fn denied(mut denials: broadcast::Receiver<Denial>, inbox: &str) {
-    loop {
-        match denials.recv().await {
-            Ok(Denial { subject, .. }) if subject == inbox || subject == OWN_RIGHTS => return,
-            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        _ = denied(&mut denials, |denial| [inbox.as_str(), OWN_RIGHTS].contains(&denial.subject.as_str())) => {
+            Some(ConnectionInfo::default())
         }
     }
 }

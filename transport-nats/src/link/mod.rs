@@ -27,6 +27,7 @@ use tokio::task::AbortHandle;
 
 pub use info::ConnectionInfo;
 pub use login::Login;
+pub(crate) use told::denied;
 pub use told::{Denial, DeniedAction, LinkState};
 
 use self::tokens::Tokens;

@@ -50,6 +50,18 @@ impl Denial {
     }
 }
 
+/// Waits for a denial that `concerns` the caller.
+pub(crate) async fn denied(denials: &mut broadcast::Receiver<Denial>, concerns: impl Fn(&Denial) -> bool) -> Denial {
+    loop {
+        match denials.recv().await {
+            Ok(denial) if concerns(&denial) => return denial,
+            // Too many at once: these were among them, or will be asked for again.
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
 /// More denials than these at once are as good as these.
 const DENIALS_WAITING_MAX: usize = 128;
 
@@ -101,7 +113,7 @@ impl Told {
     }
 
     /// NATS has answered on this connection.
-    pub(super) fn is_up(&self, connection: Reported, info: ConnectionInfo) {
+    pub(super) fn proved(&self, connection: Reported, info: ConnectionInfo) {
         // Held until the state says so: a loss that is reported meanwhile comes after it.
         let reported = self.reported.borrow();
         if *reported != connection {
@@ -122,21 +134,21 @@ impl Told {
 
     pub(super) fn take(&self, event: &Event) {
         match event {
-            Event::Connected => self.is_reported(true),
-            Event::Disconnected | Event::Closed => self.is_reported(false),
+            Event::Connected => self.report(true),
+            Event::Disconnected | Event::Closed => self.report(false),
             Event::SlowConsumer(_) => self.state.send_modify(|state| state.overflows += 1),
             Event::ServerError(error) => self.take_error(error),
             Event::ClientError(ClientError::Other(error))
                 if *error == ConnectErrorKind::AuthorizationViolation.to_string() =>
             {
-                self.is_not_let_in();
+                self.refuse_login();
             }
             Event::ClientError(error) => tracing::debug!(%error, "NATS client"),
             Event::LameDuckMode | Event::Draining => {}
         }
     }
 
-    fn is_not_let_in(&self) {
+    fn refuse_login(&self) {
         let what = "this device to connect: its token does not hold, or no server can say whether it does".to_owned();
         self.refused(NetworkError::NotPermitted { carrier: Carrier::Nats, what });
         tracing::warn!("NATS refuses the connection");
@@ -144,7 +156,7 @@ impl Told {
 
     fn take_error(&self, error: &ServerError) {
         let denial = match error {
-            ServerError::AuthorizationViolation if !self.state.borrow().connected => return self.is_not_let_in(),
+            ServerError::AuthorizationViolation if !self.state.borrow().connected => return self.refuse_login(),
             ServerError::Other(text) => Denial::read(text),
             ServerError::AuthorizationViolation | ServerError::SlowConsumer(_) => None,
         };
@@ -158,7 +170,7 @@ impl Told {
     }
 
     /// The client has another connection than before, or none.
-    fn is_reported(&self, up: bool) {
+    fn report(&self, up: bool) {
         self.reported.send_modify(|reported| {
             reported.up = up;
             reported.times += u64::from(up);

@@ -30,7 +30,7 @@ async fn prove(client: &Client, told: &Told) {
     while let Ok(connection) = reported.wait_for(|reported| reported.up).await.map(|reported| *reported) {
         let proving = async {
             let info = info::ask(client, told).await;
-            told.is_up(connection, info);
+            told.proved(connection, info);
             std::future::pending::<()>().await;
         };
         tokio::select! {

@@ -1,6 +1,6 @@
 //! Who is connected, and with which rights, as NATS tells it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use synchrotron_core::model::UserId;
@@ -30,56 +30,65 @@ const SILENT_MAX: u32 = 5;
 /// All connections of devices.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
-    held: Mutex<BTreeMap<Connection, Granted>>,
-    /// In how many lists in a row these servers did not answer.
-    silent: Mutex<BTreeMap<String, u32>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    held: BTreeMap<Connection, Granted>,
+    /// In how many lists in a row a server that has some did not answer.
+    silent: BTreeMap<String, u32>,
 }
 
 impl Connections {
     /// A connection was made with rights of this name.
     pub(super) fn made(&self, connection: Connection, name: String) {
+        self.known().made(connection, name);
+    }
+
+    pub(super) fn ended(&self, connection: &Connection) {
+        self.known().held.remove(connection);
+    }
+
+    /// These servers listed their connections; others of theirs are no more. Whether one that has some is silent.
+    pub(super) fn listed(&self, listed: BTreeMap<String, BTreeMap<u64, String>>) -> bool {
+        let mut known = self.known();
+        known.count_silent(&listed);
+        for (server, connections) in listed {
+            known.held.retain(|held, _| held.server != server || connections.contains_key(&held.id));
+            for (id, name) in connections {
+                known.made(Connection { server: server.clone(), id }, name);
+            }
+        }
+        !known.silent.is_empty()
+    }
+
+    pub(super) fn all(&self) -> BTreeMap<Connection, Granted> {
+        self.known().held.clone()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn made(&mut self, connection: Connection, name: String) {
         match user_of_grant(&name) {
-            Some(user_id) => drop(self.held().insert(connection, Granted { user_id, name })),
+            Some(user_id) => drop(self.held.insert(connection, Granted { user_id, name })),
             None => tracing::warn!(name, "a connection in the account of devices that no server of ours let in"),
         }
     }
 
-    pub(super) fn ended(&self, connection: &Connection) {
-        self.held().remove(connection);
-    }
-
-    /// These servers listed their connections; others of theirs are no more. Whether one that had some is silent.
-    pub(super) fn listed(&self, listed: BTreeMap<String, BTreeMap<u64, String>>) -> bool {
-        let is_silent = self.are_silent(&listed);
-        for (server, connections) in listed {
-            self.held().retain(|held, _| held.server != server || connections.contains_key(&held.id));
-            for (id, name) in connections {
-                self.made(Connection { server: server.clone(), id }, name);
-            }
-        }
-        is_silent
-    }
-
-    /// Counts who is silent, and forgets who was for too long.
-    fn are_silent(&self, listed: &BTreeMap<String, BTreeMap<u64, String>>) -> bool {
-        let mut held = self.held();
-        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
-        let known: BTreeSet<String> = held.keys().map(|connection| connection.server.clone()).collect();
-        silent.retain(|server, _| known.contains(server) && !listed.contains_key(server));
-        for server in known.into_iter().filter(|server| !listed.contains_key(server)) {
-            *silent.entry(server).or_default() += 1;
-        }
-        held.retain(|connection, _| silent.get(&connection.server).is_none_or(|lists| *lists < SILENT_MAX));
+    /// Counts lists without a server that has connections, and forgets one that was silent for too long.
+    fn count_silent(&mut self, listed: &BTreeMap<String, BTreeMap<u64, String>>) {
+        let missing =
+            self.held.keys().map(|connection| &connection.server).filter(|server| !listed.contains_key(*server));
+        let lists = |server: &String| self.silent.get(server).copied().unwrap_or(0) + 1;
+        let mut silent: BTreeMap<String, u32> = missing.map(|server| (server.clone(), lists(server))).collect();
+        self.held.retain(|connection, _| silent.get(&connection.server).is_none_or(|lists| *lists < SILENT_MAX));
         silent.retain(|_, lists| *lists < SILENT_MAX);
-        !silent.is_empty()
-    }
-
-    pub(super) fn all(&self) -> BTreeMap<Connection, Granted> {
-        self.held().clone()
-    }
-
-    fn held(&self) -> MutexGuard<'_, BTreeMap<Connection, Granted>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.silent = silent;
     }
 }
 
