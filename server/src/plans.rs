@@ -1,10 +1,13 @@
 //! Cost follows the change: no statement on a request's path reads the log from end to end, as the server or as a user.
 
+use std::sync::{Arc, Mutex};
+
 use sqlx_core::executor::Executor;
 use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::types::Oid;
 use sqlx_postgres::{PgConnection, PgPoolOptions, Postgres};
 use synchrotron_core::model::TableName;
+use tracing::instrument::WithSubscriber;
 
 use crate::service::Service;
 use crate::settings::Settings;
@@ -66,16 +69,6 @@ fn statements() -> Vec<(&'static str, String, bool)> {
         (fetch::PAGE, format!("{AUDIENCES}, {CURSORS}, 1001"), true),
         (pg::RECORDS, "ARRAY[7, 8, 19000]".to_owned(), true),
         (pg::ROWS, format!("{IDS}, {AUDIENCES}"), true),
-        (ingest::RECALL, format!("{IDS}, {IDS}, ARRAY['u1', 'u2'], {IDS}"), false),
-        (ingest::KNOWN, IDS.to_owned(), false),
-        (
-            ingest::FINDINGS,
-            format!(
-                "{CURSORS}, {AUDIENCES}, {FIVE}, {CURSORS}, {SEATS}, {FIVE}, ARRAY[1, 2], {IDS}, ARRAY[1], ARRAY[5], \
-                 {AUDIENCES}, {CURSORS}, {CLIENTS}"
-            ),
-            false,
-        ),
         (materialize::NEWEST, "ARRAY['seats', 'seats'], ARRAY['r1', 'r2']".to_owned(), false),
         (
             materialize::START,
@@ -156,6 +149,61 @@ async fn no_request_scans_the_log() {
                 }
             }
         }
+    }
+}
+
+/// What a function of ours runs is not in the plan of who calls it: Postgres tells it where it is asked to.
+#[tokio::test]
+async fn no_opening_scans_the_log() {
+    let postgres = synchrotron_testkit::postgres().await.expect("postgres");
+    let url = postgres.create_database("plans").await.expect("a database");
+    let pool = PgPoolOptions::new().max_connections(1).connect(&url).await.expect("connects");
+    pool.execute(include_str!("../tests/service/schema.sql")).await.expect("the schema");
+    let tables = vec![TableName::new("seats").expect("a name")];
+    Service::connect(&Settings::new(url, tables, b"a secret of these tests".as_slice())).await.expect("starts");
+    pool.execute(FILL).await.expect("fills");
+    let telling = "LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET auto_explain.log_level = notice; \
+        SET auto_explain.log_nested_statements = on; SET client_min_messages = notice";
+    let mut conn = pool.acquire().await.expect("connects");
+    conn.execute(telling).await.expect("sets");
+    let bases = "ARRAY['{}', '{\"project:p1\": 19000}']";
+    let arguments = format!(
+        "'1s', {IDS}, ARRAY['u1', 'u2'], {IDS}, {bases}, true, {IDS}, {AUDIENCES}, 5, {CURSORS}, {AUDIENCES}, {FIVE}, \
+         {CURSORS}, {SEATS}, {FIVE}, ARRAY[1], ARRAY[5], ARRAY[1, 2], {IDS}"
+    );
+    for mode in ["force_generic_plan", "force_custom_plan"] {
+        let told = Told::default();
+        let teller = told.clone();
+        let listening = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
+        let opening = async {
+            conn.execute(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).await.expect("sets");
+            conn.execute(AssertSqlSafe(format!("PREPARE opening AS {}", ingest::OPEN))).await.expect("prepares");
+            conn.execute(AssertSqlSafe(format!("EXECUTE opening ({arguments}); DEALLOCATE opening")))
+                .await
+                .expect("opens");
+        };
+        opening.with_subscriber(listening.with_writer(move || teller.clone()).finish()).await;
+        let told = String::from_utf8(told.0.lock().expect("whole").clone()).expect("text");
+        for part in ["upload_outcomes", "compacted_records", "action_modified_rows", "action_audiences", "clients"] {
+            assert!(told.contains(&format!("on {part}")), "nothing is told of {part}: {told}");
+        }
+        for table in LOG {
+            assert!(!told.contains(&format!("Seq Scan on {table}")), "{mode}: {told}");
+        }
+    }
+}
+
+/// What was logged.
+#[derive(Debug, Clone, Default)]
+struct Told(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Told {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("whole").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ use synchrotron_core::wire::{
     DigestReply, DigestRequest, Fault, FaultCode, FetchPage, FetchRequest, Outcome, Session, SessionRequest, Slice,
     SnapshotChunk, SnapshotRequest, UploadBatch,
 };
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
@@ -27,13 +27,14 @@ use crate::ingest::{Ingest, IngestQueue, audiences_of, audiences_of_all, bind_cl
 use crate::materialize::Catalogue;
 use crate::metrics::{METRICS, outcome_word};
 use crate::observe::observe;
+use crate::outbox::Announcer;
 use crate::read::ReadError;
 use crate::settings::Settings;
 use crate::slices::Past;
 use crate::snapshot::Snapshots;
 use crate::{outbox, pg, telemetry};
 
-pub use crate::outbox::OutboxId;
+pub use crate::outbox::{Fresh, OutboxId};
 pub use crate::snapshot::ProcessId;
 
 /// The server's core, shared by all transports of a process.
@@ -50,6 +51,7 @@ struct Inner {
     ingest: IngestQueue,
     snapshots: Arc<Snapshots>,
     committed: watch::Sender<u64>,
+    announcer: Announcer,
     /// Nothing new should come: another process is to be asked.
     leaving: AtomicBool,
 }
@@ -68,11 +70,17 @@ impl Service {
         let catalogue = Arc::new(Catalogue::load(&pool, settings).await?);
         capture::install(&pool, &catalogue, settings.sql_writes.enabled).await?;
         let snapshots = Snapshots::start(settings, Arc::clone(&catalogue))?;
-        let working = Ingest { pool: pool.clone(), settings: settings.clone(), catalogue: Arc::clone(&catalogue) };
+        let announcer = Announcer::new();
+        let working = Ingest {
+            pool: pool.clone(),
+            settings: settings.clone(),
+            catalogue: Arc::clone(&catalogue),
+            announcer: announcer.clone(),
+        };
         let ingest = IngestQueue::start(working);
         let (committed, leaving) = (watch::Sender::new(0), AtomicBool::new(false));
-        let inner =
-            Arc::new(Inner { pool, settings: settings.clone(), catalogue, ingest, snapshots, committed, leaving });
+        let settings = settings.clone();
+        let inner = Arc::new(Inner { pool, settings, catalogue, ingest, snapshots, committed, announcer, leaving });
         let observed = Arc::downgrade(&inner);
         tokio::spawn(observe(move || {
             let inner = observed.upgrade()?;
@@ -187,11 +195,12 @@ impl Service {
     /// # Errors
     /// [`FaultCode::Unavailable`]: everything is as it was.
     pub async fn pick_up_sql_writes(&self) -> Result<usize, Fault> {
-        let Inner { pool, settings, catalogue, committed, .. } = &*self.inner;
+        let Inner { pool, settings, catalogue, committed, announcer, .. } = &*self.inner;
         let picked = capture::pick_up(pool, settings, catalogue).await;
         let count = picked.map_err(|error| unavailable("sql writes", &error))?;
         if count > 0 {
             committed.send_modify(|count| *count += 1);
+            announcer.tell(Fresh::new());
         }
         Ok(count)
     }
@@ -226,6 +235,13 @@ impl Service {
     #[must_use]
     pub fn committed(&self) -> watch::Receiver<u64> {
         self.inner.committed.subscribe()
+    }
+
+    /// The slices of this process's commits, each as soon as it is committed, so that a publisher need not read it first;
+    /// none when there are others in the outbox. Whoever misses some finds them by [`Self::unpublished_slices`].
+    #[must_use]
+    pub fn fresh_slices(&self) -> broadcast::Receiver<Arc<Fresh>> {
+        self.inner.announcer.listen()
     }
 
     /// The user's audiences now.

@@ -14,9 +14,9 @@ use synchrotron_core::model::{AudienceKey, RecordBody, ReplayKey, RowKey};
 use synchrotron_core::wire::Outcome;
 use uuid::Uuid;
 
-use super::findings::Findings;
+use super::group::Open;
 use super::known::Known;
-use super::pass::Candidate;
+use super::opening::Opening;
 use super::validate::Measured;
 
 /// The least position at which uploads touch a thing; they are named by their places.
@@ -37,11 +37,11 @@ pub(super) struct Places<'c> {
 
 impl<'c> Places<'c> {
     /// Of everything in these uploads that is not known.
-    pub(super) fn of(candidates: &'c [Candidate<'c>], known: &Known) -> Self {
+    pub(super) fn of(uploads: &[&'c Open<'c>], known: &Known) -> Self {
         let mut places = Self::default();
-        for (place, candidate) in (0..).zip(candidates) {
+        for (place, open) in (0..).zip(uploads) {
             let new = |record: &&Measured<'_>| !known.contains(record.upload.id);
-            for Measured { upload, position, .. } in candidate.open.records.iter().filter(new) {
+            for Measured { upload, position, .. } in open.records.iter().filter(new) {
                 keep_least(&mut places.uploads, (place, ()), *position);
                 for patch in &upload.rows {
                     keep_least(&mut places.audiences, (place, &patch.audience_key), *position);
@@ -62,8 +62,8 @@ fn keep_least<T: Ord>(least: &mut Least<T>, thing: (i64, T), position: ReplayKey
 }
 
 /// Refuses an upload of which something is too old.
-pub(super) fn admit(findings: &Findings, place: usize) -> Result<(), Outcome> {
-    match findings.ages.get(&place) {
+pub(super) fn admit(opening: &Opening, place: usize) -> Result<(), Outcome> {
+    match opening.ages.get(&place) {
         Some(floor) => Err(Outcome::TooOld { oldest_ms: floor.millis() + 1 }),
         None => Ok(()),
     }

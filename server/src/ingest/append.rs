@@ -11,15 +11,17 @@
 
 use std::collections::BTreeMap;
 
-use sqlx_postgres::{PgArguments, PgConnection, Postgres};
-use synchrotron_core::model::{AudienceKey, ClientId, Patch, RecordBody, ReplayKey, SliceTag, UserId};
+use sqlx_core::row::Row;
+use sqlx_postgres::{PgArguments, PgConnection, PgRow, Postgres};
+use synchrotron_core::model::{AudienceKey, ClientId, Patch, RecordBody, ReplayKey, UserId};
 use uuid::Uuid;
 
 use super::answers::Answers;
 use super::gate::LockedHeads;
 use super::validate::Measured;
 use crate::materialize::Numbered;
-use crate::pg::{encode_columns, encode_slices, query};
+use crate::outbox::OutboxId;
+use crate::pg::{encode_columns, encode_slices, query, unreadable};
 
 /// Whose upload it is.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +30,15 @@ pub(crate) struct Author<'a> {
     pub(crate) client_id: ClientId,
     /// The user that the connection proved.
     pub(crate) user_id: &'a UserId,
+}
+
+/// What was written.
+#[derive(Debug, Default)]
+pub(super) struct Appended<'b> {
+    /// The records with their numbers, in their order.
+    pub(super) numbered: Vec<Numbered<'b>>,
+    /// Names, audiences and bounds of the slices that wait to be published, in the order of the outbox.
+    pub(super) waiting: Vec<(OutboxId, AudienceKey, i64, i64)>,
 }
 
 /// A new record and whose it is.
@@ -40,9 +51,9 @@ pub(super) async fn append<'b>(
     records: &[New<'b>],
     heads: &LockedHeads,
     answers: &Answers<'_>,
-) -> Result<Vec<Numbered<'b>>, sqlx_core::Error> {
+) -> Result<Appended<'b>, sqlx_core::Error> {
     if records.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Appended::default());
     }
     let numbers = heads.numbers(records.len());
     let numbered: Vec<Numbered<'b>> = records
@@ -54,8 +65,15 @@ pub(super) async fn append<'b>(
     let appending = bind_rows(appending, &numbered);
     let appending = bind_audiences(appending, records, numbers);
     let appending = bind_heads(appending, records, numbers, heads);
-    answers.bind(appending).execute(conn).await?;
-    Ok(numbered)
+    let rows = answers.bind(appending).fetch_all(conn).await?;
+    let mut waiting = rows.iter().map(waiting_of).collect::<Result<Vec<_>, _>>()?;
+    waiting.sort_unstable_by_key(|(id, ..)| *id);
+    Ok(Appended { numbered, waiting })
+}
+
+fn waiting_of(row: &PgRow) -> Result<(OutboxId, AudienceKey, i64, i64), sqlx_core::Error> {
+    let audience_key = AudienceKey::new(row.try_get::<String, _>("audience_key")?).map_err(unreadable)?;
+    Ok((OutboxId::of(row)?, audience_key, row.try_get("prev")?, row.try_get("through")?))
 }
 
 /// A statement whose parameters are being bound.
@@ -87,7 +105,8 @@ const APPEND: &str = "/* append */ WITH \
         SELECT * FROM unnest($39::uuid[], $40::uuid[], $41::text[], $42::bytea[], $43::bytea[]) \
         ON CONFLICT (client_id, batch_id) DO UPDATE SET content_hash = excluded.content_hash, \
         outcome = excluded.outcome, created_at = now()) \
-    INSERT INTO synchrotron.outbox (audience_key, prev, through) SELECT audience_key, prev, through FROM reached";
+    INSERT INTO synchrotron.outbox (audience_key, prev, through) SELECT audience_key, prev, through FROM reached \
+        RETURNING id, audience_key, prev, through";
 
 fn bind_records<'q>(query: Binding<'q>, records: &[New<'_>], numbers: &[i64]) -> Binding<'q> {
     let column = |value: fn(&Measured<'_>) -> Uuid| records.iter().map(|(_, r)| value(r)).collect::<Vec<_>>();
@@ -112,7 +131,7 @@ fn bind_records<'q>(query: Binding<'q>, records: &[New<'_>], numbers: &[i64]) ->
         .bind(records.iter().map(|(_, r)| r.position.clock.packed()).collect::<Vec<_>>())
         .bind(column(|r| *r.position.client_id.as_uuid()))
         .bind(column(|r| *r.position.action_id.as_uuid()))
-        .bind(records.iter().map(|(_, r)| slices_of(r)).collect::<Vec<_>>())
+        .bind(records.iter().map(|(_, r)| encode_slices(&r.slice_tags())).collect::<Vec<_>>())
         .bind(records.iter().map(|(_, r)| r.content_hash.as_slice()).collect::<Vec<_>>())
         .bind(records.iter().map(|(_, r)| integer(r.byte_count)).collect::<Vec<_>>())
         .bind(records.iter().map(|(_, r)| r.upload.trace_parent.map(|trace| trace.to_string())).collect::<Vec<_>>())
@@ -184,11 +203,4 @@ fn reason_of<'a>(record: &'a Measured<'_>) -> Option<&'a str> {
         RecordBody::Action { .. } => None,
         RecordBody::Correction { reason, .. } => reason.as_deref(),
     }
-}
-
-fn slices_of(record: &Measured<'_>) -> Vec<u8> {
-    let tag = |audience_key| SliceTag::of(record.upload.id, audience_key);
-    let mut tags: Vec<SliceTag> = record.audiences().into_iter().map(tag).collect();
-    tags.sort_unstable();
-    encode_slices(&tags)
 }

@@ -13,44 +13,45 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx_core::row::Row;
 use sqlx_postgres::PgConnection;
 use synchrotron_core::model::{AudienceKey, ClientId, Cursor, Cursors, UserId};
-use synchrotron_core::wire::{Outcome, UploadBatch};
+use synchrotron_core::wire::Outcome;
 
-use super::findings::Findings;
+use super::opening::Opening;
 use super::pass::Candidate;
 use crate::pg::{query, unreadable};
 use crate::settings::HeadGate;
 
 /// The heads of uploads' audiences, locked until the transaction ends, and numbers that were drawn under the locks.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct LockedHeads {
     heads: BTreeMap<String, i64>,
     numbers: Vec<i64>,
 }
 
 impl LockedHeads {
-    /// Locks the heads of audiences that are written, and of those that are seen; then draws so many numbers.
+    /// Locks the heads of audiences that are written; then draws so many numbers.
     pub(crate) async fn lock(
         conn: &mut PgConnection,
         touched: &BTreeSet<&AudienceKey>,
-        seen: &BTreeSet<&AudienceKey>,
         numbers: usize,
     ) -> Result<Self, sqlx_core::Error> {
-        let keys = |audiences: &BTreeSet<&AudienceKey>| audiences.iter().map(|key| key.to_string()).collect::<Vec<_>>();
-        let rows = query("/* gate.lock */ SELECT audience_key, head FROM synchrotron.lock_heads($1, $2, $3)")
-            .bind(keys(touched))
-            .bind(keys(seen))
-            .bind(i64::try_from(numbers).expect("BUG: a batch is bounded in bytes"))
+        let rows = query("/* gate.lock */ SELECT audience_key, head FROM synchrotron.lock_heads($1, NULL, $2)")
+            .bind(touched.iter().map(|key| key.as_str()).collect::<Vec<_>>())
+            .bind(i64::try_from(numbers).expect("BUG: what is written at once is bounded"))
             .fetch_all(conn)
             .await?;
-        let mut locked = Self { heads: BTreeMap::new(), numbers: Vec::with_capacity(numbers) };
+        let mut locked = Self::default();
         for row in &rows {
-            let head = row.try_get(1)?;
-            match row.try_get::<Option<String>, _>(0)? {
-                Some(audience_key) => drop(locked.heads.insert(audience_key, head)),
-                None => locked.numbers.push(head),
-            }
+            locked.add(row.try_get(0)?, row.try_get(1)?);
         }
         Ok(locked)
+    }
+
+    /// A head that is locked, or a number that was drawn.
+    pub(super) fn add(&mut self, audience_key: Option<String>, number: i64) {
+        match audience_key {
+            Some(audience_key) => drop(self.heads.insert(audience_key, number)),
+            None => self.numbers.push(number),
+        }
     }
 
     /// The first of the drawn numbers. The others stay unused: how many records are known already, or refused, shows later.
@@ -62,6 +63,15 @@ impl LockedHeads {
     pub(crate) fn head(&self, audience_key: &AudienceKey) -> i64 {
         self.heads.get(audience_key.as_str()).copied().unwrap_or(0)
     }
+}
+
+/// Forgets heads that were made to be locked, of audiences that nobody has written to by now.
+pub(super) async fn forget(conn: &mut PgConnection, locked: &BTreeSet<&AudienceKey>) -> Result<(), sqlx_core::Error> {
+    query("/* gate.forget */ DELETE FROM synchrotron.audience_heads WHERE audience_key = ANY($1) AND head = 0")
+        .bind(locked.iter().map(|key| key.as_str()).collect::<Vec<_>>())
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 /// The user's audiences now, by the app's view; read as the server.
@@ -94,63 +104,31 @@ pub(crate) async fn audiences_of_all<'u>(
     Ok(audiences)
 }
 
-/// An audience that an upload's gate covers and whose head is above the device's cursor.
-#[derive(Debug)]
-pub(super) struct Lagging<'a> {
-    /// Which upload.
-    pub(super) place: usize,
-    pub(super) audience_key: &'a AudienceKey,
-    /// What the device has seen.
-    pub(super) cursor: Cursor,
-    /// The device: its own records do not hold it back.
-    pub(super) client_id: ClientId,
-}
-
-impl<'a> Lagging<'a> {
-    /// All of these uploads.
-    pub(super) fn of(mode: HeadGate, heads: &LockedHeads, candidates: &'a [Candidate<'a>]) -> Vec<Self> {
-        let mut all = Vec::new();
-        for (place, candidate) in candidates.iter().enumerate() {
-            let UploadBatch { client_id, basis, .. } = &candidate.open.upload.batch;
-            let seen = candidate.covered(mode).map(|key| (key, basis.get(key).copied().unwrap_or(Cursor::START)));
-            let lagging = seen.filter(|(key, cursor)| heads.head(key) > cursor.get());
-            all.extend(lagging.map(|(audience_key, cursor)| Self {
-                place,
-                audience_key,
-                cursor,
-                client_id: *client_id,
-            }));
-        }
-        all
-    }
-}
-
 /// Judges the uploads of one transaction, one after the other.
 #[derive(Debug)]
 pub(super) struct Gate<'a> {
-    heads: &'a LockedHeads,
-    findings: &'a Findings,
+    opening: &'a Opening,
     /// Who has written what by now, in this transaction.
     written: BTreeMap<&'a AudienceKey, BTreeSet<ClientId>>,
 }
 
 impl<'a> Gate<'a> {
     /// Nothing is written yet.
-    pub(super) const fn new(heads: &'a LockedHeads, findings: &'a Findings) -> Self {
-        Self { heads, findings, written: BTreeMap::new() }
+    pub(super) const fn new(opening: &'a Opening) -> Self {
+        Self { opening, written: BTreeMap::new() }
     }
 
     /// Refuses an upload whose basis lacks another device's record in an audience that the gate covers.
-    pub(super) fn admit(&self, mode: HeadGate, place: usize, candidate: &Candidate<'_>) -> Result<(), Outcome> {
-        let client_id = candidate.open.upload.batch.client_id;
+    pub(super) fn admit(&self, mode: HeadGate, candidate: &Candidate<'_>) -> Result<(), Outcome> {
+        let (place, client_id) = (candidate.open.place, candidate.open.upload.batch.client_id);
         let passed = |key: &AudienceKey| {
             self.written.get(key).is_some_and(|writers| writers.iter().any(|writer| *writer != client_id))
         };
-        let lacking = |key: &&AudienceKey| passed(key) || self.findings.unseen.contains(&(place, (*key).clone()));
+        let lacking = |key: &&AudienceKey| passed(key) || self.opening.unseen.contains(&(place, (*key).clone()));
         let heads: Cursors = candidate
             .covered(mode)
             .filter(lacking)
-            .map(|key| (key.clone(), Cursor::new(self.heads.head(key))))
+            .map(|key| (key.clone(), Cursor::new(self.opening.heads.head(key))))
             .collect();
         if heads.is_empty() { Ok(()) } else { Err(Outcome::BehindHead { heads }) }
     }

@@ -4,27 +4,29 @@
 //! makes a hundred durable, and one statement for many rows is one way there and back.
 //!
 //! # Invariants
-//! - Uploads are first taken together; one that cannot be taken is left out, and then tried alone within a savepoint. So
-//!   nobody is refused for what another sent, and each answer is what it would be if the uploads had come one by one.
+//! - Uploads are first taken together, which nearly always goes well. If it does not, all is taken back and begun again:
+//!   one that cannot be taken is left out, and then tried alone within a savepoint. So nobody is refused for what another
+//!   sent, and each answer is what it would be if the uploads had come one by one.
 //! - Whoever is refused leaves nothing: the transaction goes back to the savepoint.
 //! - Answers are told after the commit, and those that bind are kept in it.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sqlx_core::sql_str::AssertSqlSafe;
-use sqlx_postgres::PgConnection;
-use synchrotron_core::model::{ClientId, Patch, UserId};
+use sqlx_core::transaction::Transaction;
+use sqlx_postgres::{PgConnection, Postgres};
+use synchrotron_core::model::{AudienceKey, Patch};
 use synchrotron_core::wire::{Outcome, RejectionKind};
 
 use super::answers::Answers;
-use super::known::{self, Known};
-use super::pass::{Candidate, Decided, Pass, PassError};
-use super::recall::Recall;
+use super::gate;
+use super::opening::Opening;
+use super::pass::{Candidate, Decided, Pass, PassError, Passed};
 use super::validate::{self, Measured};
 use super::{Ingest, RETRY_AFTER_MS, Upload, foreign_client};
 use crate::capture::is_staged;
 use crate::materialize::Pace;
+use crate::outbox::Fresh;
 use crate::pg::{act_as_server, query};
 
 /// A script for fewer uploads takes longer than it spares.
@@ -45,87 +47,143 @@ pub(super) struct Open<'b> {
     pub(super) hash: [u8; 32],
 }
 
-/// What is decided of a group, by place.
-type Decisions = Vec<Option<Decided>>;
+impl Open<'_> {
+    /// The audiences that its records have rows in.
+    pub(super) fn touched(&self) -> BTreeSet<&AudienceKey> {
+        self.records.iter().flat_map(Measured::audiences).collect()
+    }
+}
+
+/// What is decided of a group, by place, and the slices that it leaves.
+#[derive(Debug)]
+struct Decisions {
+    outcomes: Vec<Option<Decided>>,
+    slices: Fresh,
+}
+
+impl Decisions {
+    fn note(&mut self, candidates: &[Candidate<'_>], Passed { decided, slices }: Passed) {
+        for (candidate, decided) in candidates.iter().zip(decided) {
+            self.outcomes[candidate.open.place] = Some(decided);
+        }
+        self.slices.extend(slices);
+    }
+}
+
+/// A transaction in which uploads are open, and what is decided of them already.
+struct Begun<'g, 'b> {
+    tx: Transaction<'static, Postgres>,
+    opening: Opening,
+    /// Those that are not answered yet.
+    open: Vec<&'g Open<'b>>,
+    decisions: Decisions,
+}
+
+/// How uploads are taken that did not go together: as many as possible at once.
+#[derive(Debug)]
+struct Sorting<'g> {
+    together: Vec<Candidate<'g>>,
+    alone: Vec<Candidate<'g>>,
+    pace: Pace,
+}
+
+impl Sorting<'_> {
+    /// Learns from a pass that failed; the next one is another.
+    fn learn(&mut self, failed: PassError) {
+        match failed {
+            PassError::TooFast => self.pace = Pace::Runs,
+            PassError::Refused { place, .. } if self.alone.len() < LEFT_OUT_MAX => {
+                self.alone.extend(self.together.extract_if(.., |candidate| candidate.open.place == place));
+            }
+            PassError::Refused { .. } | PassError::Clash(_) => self.alone.append(&mut self.together),
+        }
+    }
+}
 
 impl Ingest {
     /// Decides the fates of uploads of different devices in one transaction, which waits for no lock longer than this.
+    /// The slices that it leaves are in the outbox, too.
     pub(super) async fn commit(
         &self,
         uploads: &[&Upload],
         lock_within: Duration,
-    ) -> Result<Vec<Outcome>, sqlx_core::Error> {
-        let open: Vec<Open<'_>> = uploads.iter().copied().enumerate().map(measure).collect();
-        let hashes: Vec<[u8; 32]> = open.iter().map(|open| open.hash).collect();
-        let mut decisions: Decisions = vec![None; uploads.len()];
-        // The setting tells the triggers on tracked tables that what is written is in the log (crate::capture).
-        let within = lock_within.as_millis();
-        let begin = format!("BEGIN; SET LOCAL lock_timeout = {within}; SET LOCAL synchrotron.materializing = 'on'");
-        // Safe: a number in words of ours.
-        let mut tx = self.pool.begin_with(AssertSqlSafe(begin)).await?;
-        let (open, recall) = answer_known(&mut tx, open, &mut decisions).await?;
-        if !open.is_empty() {
-            self.decide(&mut tx, &open, recall, &mut decisions).await?;
-        }
-        let decisions: Vec<Decided> =
-            decisions.into_iter().map(|decided| decided.expect("BUG: every upload is answered")).collect();
-        let mut rest = Answers::default();
-        for ((upload, hash), Decided { outcome, kept }) in uploads.iter().zip(&hashes).zip(&decisions) {
-            if !kept && matches!(outcome, Outcome::Accepted { .. } | Outcome::Rejected { .. }) {
-                rest.add(upload, hash, outcome);
+    ) -> Result<(Vec<Outcome>, Fresh), sqlx_core::Error> {
+        let all: Vec<Open<'_>> = uploads.iter().copied().enumerate().map(measure).collect();
+        let mut begun = self.begin(&all, lock_within).await?;
+        if !begun.open.is_empty() {
+            let Begun { tx, opening, open, decisions } = &mut begun;
+            let candidates: Vec<Candidate<'_>> = open.iter().map(|open| Candidate::new(open, opening)).collect();
+            let pass = Pass { ingest: self, opening, candidates: &candidates, pace: pace_of(candidates.len()) };
+            match pass.run(tx).await {
+                Ok(passed) => decisions.note(&candidates, passed),
+                Err(error) => {
+                    let failed = error.undoable()?;
+                    begun.tx.rollback().await?;
+                    begun = self.begin(&all, lock_within).await?;
+                    self.sort_out(&mut begun, lock_within, failed).await?;
+                }
             }
         }
-        if !rest.is_empty() {
-            act_as_server(&mut tx).await?;
-            rest.store(&mut tx).await?;
-        }
-        tx.commit().await?;
-        Ok(decisions.into_iter().map(|decided| decided.outcome).collect())
+        finish(begun, &all).await
+    }
+
+    /// Opens uploads, and answers what needs no judgement: foreign devices, other histories, batches that were answered
+    /// before.
+    async fn begin<'g, 'b>(
+        &self,
+        all: &'g [Open<'b>],
+        lock_within: Duration,
+    ) -> Result<Begun<'g, 'b>, sqlx_core::Error> {
+        let mut tx = self.pool.begin().await?;
+        let mut open: Vec<&Open<'_>> = all.iter().collect();
+        let opening = Opening::read(&mut tx, self.settings.head_gate, &open, lock_within).await?;
+        let mut decisions = Decisions { outcomes: vec![None; all.len()], slices: Fresh::new() };
+        open.retain(|open| {
+            let answer = answer_of(open, &opening);
+            let unanswered = answer.is_none();
+            // What was kept before stays kept; nothing else here binds.
+            decisions.outcomes[open.place] = answer.map(|outcome| Decided { outcome, kept: true });
+            unanswered
+        });
+        Ok(Begun { tx, opening, open, decisions })
     }
 
     /// Takes uploads together, as far as that goes, and the rest one by one.
-    async fn decide(
+    async fn sort_out(
         &self,
-        tx: &mut PgConnection,
-        open: &[Open<'_>],
-        Recall { audiences, known, .. }: Recall<'_>,
-        decisions: &mut Decisions,
+        Begun { tx, opening, open, decisions }: &mut Begun<'_, '_>,
+        lock_within: Duration,
+        failed: PassError,
     ) -> Result<(), sqlx_core::Error> {
-        let candidate = |open| Candidate::new(open, &audiences);
-        let mut together: Vec<Candidate<'_>> = open.iter().map(candidate).collect();
-        let mut alone: Vec<Candidate<'_>> = Vec::new();
-        let mut pace = if together.len() < SCRIPTED_MIN { Pace::Hopeful } else { Pace::Scripts };
-        while !together.is_empty() {
-            let pass = Pass { ingest: self, candidates: &together, known: &known, pace };
+        let together: Vec<Candidate<'_>> = open.iter().map(|open| Candidate::new(open, opening)).collect();
+        let mut sorting = Sorting { pace: pace_of(together.len()), together, alone: Vec::new() };
+        sorting.learn(failed);
+        while !sorting.together.is_empty() {
+            let pass = Pass { ingest: self, opening, candidates: &sorting.together, pace: sorting.pace };
             match self.attempt(tx, &pass).await? {
-                Ok(decided) => {
-                    for (candidate, decided) in together.drain(..).zip(decided) {
-                        decisions[candidate.open.place] = Some(decided);
-                    }
+                Ok(passed) => {
+                    decisions.note(&sorting.together, passed);
+                    sorting.together.clear();
                 }
-                Err(PassError::TooFast) => pace = Pace::Runs,
-                Err(PassError::Refused { place, .. }) if alone.len() < LEFT_OUT_MAX => {
-                    alone.push(together.remove(place));
-                }
-                Err(_) => alone.append(&mut together),
+                Err(failed) => sorting.learn(failed),
             }
         }
-        alone.sort_by_key(|candidate| candidate.open.place);
-        for candidate in alone {
+        sorting.alone.sort_by_key(|candidate| candidate.open.place);
+        for Candidate { open, .. } in sorting.alone {
             act_as_server(tx).await?;
-            // Those before it may have brought the same records.
-            let known = Known::read(tx, &candidate.open.records).await?;
-            let candidates = std::slice::from_ref(&candidate);
-            let pass = Pass { ingest: self, candidates, known: &known, pace: Pace::OneByOne };
-            let decided = match self.attempt(tx, &pass).await? {
-                Ok(mut decided) => decided.remove(0),
+            // Those before it may have brought the same records, and have moved the heads.
+            let opening = Opening::read(tx, self.settings.head_gate, &[open], lock_within).await?;
+            let candidates = [Candidate::new(open, &opening)];
+            let pass = Pass { ingest: self, opening: &opening, candidates: &candidates, pace: Pace::OneByOne };
+            match self.attempt(tx, &pass).await? {
+                Ok(passed) => decisions.note(&candidates, passed),
                 Err(PassError::Refused { outcome, .. }) => {
-                    Decided { outcome: unless_written(tx, candidate.open, *outcome).await?, kept: false }
+                    let outcome = unless_written(tx, open, *outcome).await?;
+                    decisions.outcomes[open.place] = Some(Decided { outcome, kept: false });
                 }
                 Err(PassError::Clash(error)) => return Err(error),
                 Err(PassError::TooFast) => unreachable!("BUG: effects that are applied one by one need no slower pace"),
-            };
-            decisions[candidate.open.place] = Some(decided);
+            }
         }
         Ok(())
     }
@@ -135,10 +193,10 @@ impl Ingest {
         &self,
         tx: &mut PgConnection,
         pass: &Pass<'_, '_>,
-    ) -> Result<Result<Vec<Decided>, PassError>, sqlx_core::Error> {
+    ) -> Result<Result<Passed, PassError>, sqlx_core::Error> {
         query("/* ingest.begin */ SAVEPOINT pass").execute(&mut *tx).await?;
         let done = match pass.run(tx).await {
-            Ok(decided) => return Ok(Ok(decided)),
+            Ok(passed) => return Ok(Ok(passed)),
             Err(error) => error.undoable()?,
         };
         query("/* ingest.undo */ ROLLBACK TO SAVEPOINT pass").execute(&mut *tx).await?;
@@ -165,31 +223,51 @@ fn measure((place, upload): (usize, &Upload)) -> Open<'_> {
     Open { place, upload, records, hash }
 }
 
-/// Answers what needs no judgement: foreign devices, other histories, batches that were answered before. Returns the rest, and
-/// what there is about them.
-async fn answer_known<'b>(
-    tx: &mut PgConnection,
-    mut open: Vec<Open<'b>>,
-    decisions: &mut Decisions,
-) -> Result<(Vec<Open<'b>>, Recall<'b>), sqlx_core::Error> {
-    let clients: BTreeMap<ClientId, &UserId> =
-        open.iter().map(|open| (open.upload.batch.client_id, &open.upload.user_id)).collect();
-    let owners = known::bind_clients(tx, &clients).await?;
-    let recall = Recall::read(tx, &open).await?;
-    open.retain(|open| {
-        let batch = &open.upload.batch;
-        let earlier = recall.answers.get(&(batch.client_id, batch.batch_id)).filter(|(hash, _)| *hash == open.hash);
-        let answer = if owners[&batch.client_id] != open.upload.user_id.as_str() {
-            Some(Outcome::Refused(foreign_client()))
-        } else if batch.epoch != recall.epoch {
-            Some(Outcome::EpochChanged { current: recall.epoch })
-        } else {
-            earlier.map(|(_, outcome)| outcome.clone())
-        };
-        let unanswered = answer.is_none();
-        // What was kept before stays kept; nothing else here binds.
-        decisions[open.place] = answer.map(|outcome| Decided { outcome, kept: true });
-        unanswered
-    });
-    Ok((open, recall))
+/// What an upload is told without being judged, if it is.
+fn answer_of(open: &Open<'_>, opening: &Opening) -> Option<Outcome> {
+    let batch = &open.upload.batch;
+    if opening.owners[&batch.client_id] != open.upload.user_id.as_str() {
+        return Some(Outcome::Refused(foreign_client()));
+    }
+    if batch.epoch != opening.epoch {
+        return Some(Outcome::EpochChanged { current: opening.epoch });
+    }
+    let (hash, outcome) = opening.answers.get(&open.place)?;
+    (*hash == open.hash).then(|| outcome.clone())
+}
+
+/// How fast so many uploads are tried.
+const fn pace_of(uploads: usize) -> Pace {
+    if uploads < SCRIPTED_MIN { Pace::Hopeful } else { Pace::Scripts }
+}
+
+/// Keeps the answers that bind and are not kept yet, leaves no head of an audience that nobody has founded, and commits.
+async fn finish(
+    Begun { mut tx, opening, decisions: Decisions { outcomes, slices }, .. }: Begun<'_, '_>,
+    all: &[Open<'_>],
+) -> Result<(Vec<Outcome>, Fresh), sqlx_core::Error> {
+    let decided = outcomes.into_iter().map(|decided| decided.expect("BUG: every upload is answered"));
+    let mut outcomes: Vec<Outcome> = Vec::with_capacity(all.len());
+    let mut rest = Answers::default();
+    let mut unfounded: BTreeSet<&AudienceKey> = BTreeSet::new();
+    for (open, Decided { outcome, kept }) in all.iter().zip(decided) {
+        if !kept && matches!(outcome, Outcome::Accepted { .. } | Outcome::Rejected { .. }) {
+            rest.add(open.upload, &open.hash, &outcome);
+        }
+        if !matches!(outcome, Outcome::Accepted { .. }) {
+            unfounded.extend(open.touched().into_iter().filter(|key| opening.heads.head(key) == 0));
+        }
+        outcomes.push(outcome);
+    }
+    if !rest.is_empty() || !unfounded.is_empty() {
+        act_as_server(&mut tx).await?;
+    }
+    if !rest.is_empty() {
+        rest.store(&mut tx).await?;
+    }
+    if !unfounded.is_empty() {
+        gate::forget(&mut tx, &unfounded).await?;
+    }
+    tx.commit().await?;
+    Ok((outcomes, slices))
 }

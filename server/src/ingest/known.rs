@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx_core::row::Row;
-use sqlx_postgres::{PgConnection, PgRow};
+use sqlx_postgres::PgConnection;
 use synchrotron_core::model::{
     ActionId, AudienceKey, ClientId, Epoch, Hlc, RecordBody, ReplayKey, ServerIngestId, UserId,
 };
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::Rejection;
 use super::validate::Measured;
-use crate::pg::{query, unreadable};
+use crate::pg::query;
 
 /// The server's present history.
 pub(crate) async fn read_epoch(conn: &mut PgConnection) -> Result<Epoch, sqlx_core::Error> {
@@ -23,64 +23,15 @@ pub(crate) async fn read_epoch(conn: &mut PgConnection) -> Result<Epoch, sqlx_co
     Ok(Epoch::from_uuid(row.try_get(0)?))
 }
 
-/// Binds a device to the first user that uses it; returns whom it belongs to. See [`bind_clients`].
+/// Binds a device to the first user that uses it; returns whom it belongs to, and holds its row until the end of the
+/// transaction.
 pub(crate) async fn bind_client(
     conn: &mut PgConnection,
     client_id: ClientId,
     user_id: &UserId,
 ) -> Result<String, sqlx_core::Error> {
-    let owners = bind_clients(conn, &BTreeMap::from([(client_id, user_id)])).await?;
-    Ok(owners.into_values().next().expect("BUG: a device that is bound has an owner"))
-}
-
-/// Binds devices to the first users that use them; returns whom each belongs to, and holds their rows until the end of the
-/// transaction, so that one device has one upload at a time. Rows are locked in the order of their ids, before any head:
-/// so no two transactions wait for each other.
-pub(super) async fn bind_clients(
-    conn: &mut PgConnection,
-    clients: &BTreeMap<ClientId, &UserId>,
-) -> Result<BTreeMap<ClientId, String>, sqlx_core::Error> {
-    let ids: Vec<Uuid> = clients.keys().map(|client_id| *client_id.as_uuid()).collect();
-    loop {
-        let bound = query(
-            "/* client.lock */ SELECT client_id, user_id, used_at < now() - interval '1 day' \
-             FROM synchrotron.clients WHERE client_id = ANY($1) ORDER BY client_id FOR NO KEY UPDATE",
-        )
-        .bind(&ids)
-        .fetch_all(&mut *conn)
-        .await?;
-        if bound.len() == ids.len() {
-            renew(conn, &bound).await?;
-            let owner = |row: &PgRow| Ok((ClientId::from_uuid(row.try_get(0)?), row.try_get(1)?));
-            return bound.iter().map(owner).collect();
-        }
-        query(
-            "/* client.bind */ INSERT INTO synchrotron.clients (client_id, user_id) \
-             SELECT * FROM unnest($1::uuid[], $2::text[]) ON CONFLICT DO NOTHING",
-        )
-        .bind(&ids)
-        .bind(clients.values().map(|user_id| user_id.as_str()).collect::<Vec<_>>())
-        .execute(&mut *conn)
-        .await?;
-    }
-}
-
-/// Notes that devices are in use, once a day: the others are forgotten at some time.
-async fn renew(conn: &mut PgConnection, bound: &[PgRow]) -> Result<(), sqlx_core::Error> {
-    let mut due: Vec<Uuid> = Vec::new();
-    for row in bound {
-        if row.try_get(2)? {
-            due.push(row.try_get(0)?);
-        }
-    }
-    if due.is_empty() {
-        return Ok(());
-    }
-    query("/* client.used */ UPDATE synchrotron.clients SET used_at = now() WHERE client_id = ANY($1)")
-        .bind(due)
-        .execute(conn)
-        .await
-        .map(drop)
+    let binding = query("/* client.bind */ SELECT user_id FROM synchrotron.bind_clients(ARRAY[$1], ARRAY[$2])");
+    binding.bind(client_id.as_uuid()).bind(user_id.as_str()).fetch_one(conn).await?.try_get(0)
 }
 
 /// Records that are, or were, in the log already: their numbers, and the hashes of their contents.
@@ -88,17 +39,6 @@ async fn renew(conn: &mut PgConnection, bound: &[PgRow]) -> Result<(), sqlx_core
 pub(super) struct Known(HashMap<ActionId, (ServerIngestId, [u8; 32])>);
 
 impl Known {
-    /// Looks for an upload's records.
-    pub(super) async fn read(conn: &mut PgConnection, records: &[Measured<'_>]) -> Result<Self, sqlx_core::Error> {
-        let ids: Vec<Uuid> = records.iter().map(|record| *record.upload.id.as_uuid()).collect();
-        let found = query(KNOWN).bind(&ids).fetch_all(conn).await?;
-        let mut known = Self::default();
-        for row in &found {
-            known.add(ActionId::from_uuid(row.try_get(0)?), ServerIngestId::new(row.try_get(1)?), hash_of(row)?);
-        }
-        Ok(known)
-    }
-
     /// One that is known.
     pub(super) fn add(&mut self, id: ActionId, number: ServerIngestId, content_hash: [u8; 32]) {
         self.0.insert(id, (number, content_hash));
@@ -107,6 +47,12 @@ impl Known {
     /// Whether a record of this id is known.
     pub(super) fn contains(&self, id: ActionId) -> bool {
         self.0.contains_key(&id)
+    }
+
+    /// Whether some of an upload's records are known, and others not.
+    pub(super) fn is_part_of(&self, records: &[Measured<'_>]) -> bool {
+        let known = records.iter().filter(|record| self.contains(record.upload.id)).count();
+        known > 0 && known < records.len()
     }
 
     /// The numbers of those of an upload's records that are known.
@@ -125,12 +71,6 @@ impl Known {
         }
         Ok(ids)
     }
-}
-
-/// The hash of what a record or a batch holds.
-pub(super) fn hash_of(row: &PgRow) -> Result<[u8; 32], sqlx_core::Error> {
-    let hash = row.try_get::<&[u8], _>("content_hash")?.try_into();
-    hash.map_err(|error: std::array::TryFromSliceError| unreadable(error))
 }
 
 /// Checks that what corrections amend are actions that are in the log, or earlier in the upload, at the position named,
@@ -184,7 +124,3 @@ fn amends(record: &Measured<'_>) -> Option<ReplayKey> {
         RecordBody::Correction { amends, .. } => Some(*amends),
     }
 }
-
-/// Which of these ids are in the log, or were.
-pub(crate) const KNOWN: &str = "/* ingest.known */ SELECT id, server_ingest_id, content_hash FROM synchrotron.action_records WHERE id = ANY($1) \
-     UNION ALL SELECT id, server_ingest_id, content_hash FROM synchrotron.compacted_records WHERE id = ANY($1)";

@@ -1,9 +1,9 @@
 //! Uploads → log rows, canonical rows and outbox rows, many in one transaction; or outcomes that say why not.
 //!
 //! Place in the journey: between `upload` and `publish`, for every transport. An upload waits in the [`queue`] until a
-//! worker takes it, with all that wait beside it, into one transaction ([`group`]). The hops there, in order: bind the
-//! devices ([`known`]), epoch and earlier answers ([`recall`]), [`validate`], lock, [`findings`], by which [`age`] and
-//! [`gate`] judge, [`append`], [`materialize`](crate::materialize), commit.
+//! worker takes it, with all that wait beside it, into one transaction ([`group`]). The hops there, in order: [`opening`],
+//! which locks and reads; [`known`], [`validate`], [`age`] and [`gate`], which judge; [`append`],
+//! [`materialize`](crate::materialize), commit.
 //!
 //! # Invariants
 //! - All of a batch is kept, or none of it, whatever becomes of those beside it.
@@ -14,15 +14,15 @@
 mod age;
 mod answers;
 mod append;
-mod findings;
+mod fresh;
 mod gate;
 mod group;
 mod known;
 mod line;
+mod opening;
 mod own;
 mod pass;
 mod queue;
-mod recall;
 mod validate;
 
 use sqlx_postgres::PgPool;
@@ -31,18 +31,15 @@ use std::sync::Arc;
 use synchrotron_core::model::{ActionId, UserId};
 use synchrotron_core::wire::{Fault, FaultCode, Outcome, RejectionKind, UploadBatch};
 
-#[cfg(test)]
-pub(crate) use findings::FINDINGS;
 pub(crate) use gate::{audiences_of, audiences_of_all};
-#[cfg(test)]
-pub(crate) use known::KNOWN;
 pub(crate) use known::{bind_client, read_epoch};
+#[cfg(test)]
+pub(crate) use opening::OPEN;
 pub(crate) use own::{OWN_USER, append_own, lock_audiences};
 pub(crate) use queue::IngestQueue;
-#[cfg(test)]
-pub(crate) use recall::RECALL;
 
 use crate::materialize::Catalogue;
+use crate::outbox::Announcer;
 use crate::settings::Settings;
 
 /// How long a device waits after trouble of the server.
@@ -57,6 +54,8 @@ pub(crate) struct Ingest {
     pub(crate) settings: Settings,
     /// The tracked tables.
     pub(crate) catalogue: Arc<Catalogue>,
+    /// Whom commits are told.
+    pub(crate) announcer: Announcer,
 }
 
 /// One batch, and the user that its connection proved.

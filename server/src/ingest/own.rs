@@ -32,7 +32,7 @@ pub(crate) async fn lock_audiences(
     touched: &BTreeSet<&AudienceKey>,
     records_max: usize,
 ) -> Result<LockedHeads, sqlx_core::Error> {
-    LockedHeads::lock(conn, touched, &BTreeSet::new(), records_max).await
+    LockedHeads::lock(conn, touched, records_max).await
 }
 
 /// Appends records to audiences that are locked. What of their rows is older than the log is kept first.

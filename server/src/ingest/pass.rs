@@ -6,20 +6,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx_postgres::PgConnection;
-use synchrotron_core::model::{ActionId, AudienceKey, ServerIngestId, UserId};
+use synchrotron_core::model::{ActionId, AudienceKey, ServerIngestId};
 use synchrotron_core::wire::{Outcome, RejectionKind};
 
-use super::age::{self, Places};
+use super::age;
 use super::answers::Answers;
 use super::append::{self, Author};
-use super::findings::Findings;
-use super::gate::{Gate, Lagging, LockedHeads, audiences_of};
+use super::fresh;
+use super::gate::{Gate, LockedHeads, audiences_of};
 use super::group::Open;
-use super::known::{self, Known};
+use super::known;
+use super::opening::Opening;
 use super::validate::{self, Measured};
 use super::{Ingest, Rejection};
 use crate::clock::now_ms;
 use crate::materialize::{MaterializeError, Materializer, Pace, Refused};
+use crate::outbox::Fresh;
 use crate::pg::Actor;
 use crate::settings::HeadGate;
 
@@ -34,9 +36,8 @@ pub(super) struct Candidate<'g> {
 }
 
 impl<'g> Candidate<'g> {
-    pub(super) fn new(open: &'g Open<'g>, audiences: &'g BTreeMap<&UserId, BTreeSet<AudienceKey>>) -> Self {
-        let touched = open.records.iter().flat_map(|record| record.audiences()).collect();
-        Self { open, visible: &audiences[&open.upload.user_id], touched }
+    pub(super) fn new(open: &'g Open<'g>, opening: &'g Opening) -> Self {
+        Self { open, visible: &opening.audiences[&open.place], touched: open.touched() }
     }
 
     /// The audiences of which its device must have seen everything.
@@ -50,6 +51,7 @@ impl<'g> Candidate<'g> {
 
 /// What is written of an upload.
 struct Admitted<'g> {
+    /// Its place in the pass.
     place: usize,
     candidate: &'g Candidate<'g>,
     /// Those of its records that are new.
@@ -69,12 +71,21 @@ pub(super) struct Decided {
     pub(super) kept: bool,
 }
 
+/// What a pass did.
+#[derive(Debug)]
+pub(super) struct Passed {
+    /// What is decided of each upload.
+    pub(super) decided: Vec<Decided>,
+    /// The slices that it leaves in the outbox.
+    pub(super) slices: Fresh,
+}
+
 /// Why a pass has to be taken back.
 #[derive(Debug)]
 pub(super) enum PassError {
     /// One upload is refused.
     Refused {
-        /// Which, by its place in the pass.
+        /// Which, by its place in the group.
         place: usize,
         /// What it is told, if it was tried alone.
         outcome: Box<Outcome>,
@@ -109,32 +120,20 @@ fn is_unique_violation(error: &sqlx_core::Error) -> bool {
 #[derive(Debug)]
 pub(super) struct Pass<'i, 'g> {
     pub(super) ingest: &'i Ingest,
+    /// What there is about them; others may be open beside them.
+    pub(super) opening: &'g Opening,
     pub(super) candidates: &'g [Candidate<'g>],
-    /// Which of their records the log has.
-    pub(super) known: &'g Known,
     pub(super) pace: Pace,
 }
 
 impl Pass<'_, '_> {
     /// The outcome of each, all written that are accepted. The transaction may act as a user afterwards.
-    pub(super) async fn run(&self, tx: &mut PgConnection) -> Result<Vec<Decided>, PassError> {
-        let mode = self.ingest.settings.head_gate;
-        let touched: BTreeSet<&AudienceKey> =
-            self.candidates.iter().flat_map(|candidate| candidate.touched.iter().copied()).collect();
-        let seen: BTreeSet<&AudienceKey> = match mode {
-            HeadGate::Visible => self.candidates.iter().flat_map(|candidate| candidate.visible).collect(),
-            HeadGate::Touched => BTreeSet::new(),
-        };
-        let records = self.candidates.iter().map(|candidate| candidate.open.records.len()).sum();
-        let heads = LockedHeads::lock(tx, &touched, &seen, records).await?;
-        let places = Places::of(self.candidates, self.known);
-        let findings = Findings::read(tx, &places, &Lagging::of(mode, &heads, self.candidates)).await?;
-        let mut gate = Gate::new(&heads, &findings);
-
+    pub(super) async fn run(&self, tx: &mut PgConnection) -> Result<Passed, PassError> {
+        let mut gate = Gate::new(self.opening);
         let mut decided: Vec<Option<Decided>> = vec![None; self.candidates.len()];
         let mut admitted = Vec::new();
         for (place, candidate) in self.candidates.iter().enumerate() {
-            match self.admit(tx, place, candidate, &heads, (&findings, &gate)).await? {
+            match self.admit(tx, place, candidate, &gate).await? {
                 Ok(one) => {
                     let audiences = one.new.iter().flat_map(|record| record.audiences());
                     gate.pass(candidate.open.upload.batch.client_id, audiences);
@@ -143,10 +142,12 @@ impl Pass<'_, '_> {
                 Err(outcome) => decided[place] = Some(Decided { outcome, kept: false }),
             }
         }
-        for (place, outcome) in self.write(tx, &admitted, &heads, &findings).await? {
+        let (outcomes, slices) = self.write(tx, &admitted).await?;
+        for (place, outcome) in outcomes {
             decided[place] = Some(Decided { outcome, kept: true });
         }
-        Ok(decided.into_iter().map(|decided| decided.expect("BUG: admitted or answered")).collect())
+        let decided = decided.into_iter().map(|decided| decided.expect("BUG: admitted or answered")).collect();
+        Ok(Passed { decided, slices })
     }
 
     /// Judges an upload by everything that can be known before it is written.
@@ -155,20 +156,19 @@ impl Pass<'_, '_> {
         tx: &mut PgConnection,
         place: usize,
         candidate: &'g Candidate<'g>,
-        heads: &LockedHeads,
-        (findings, gate): (&Findings, &Gate<'_>),
+        gate: &Gate<'_>,
     ) -> Result<Result<Admitted<'g>, Outcome>, sqlx_core::Error> {
         let Open { upload, records, .. } = candidate.open;
-        let ids = match self.known.of(records) {
+        let ids = match self.opening.known.of(records) {
             Ok(ids) if ids.len() == records.len() => return Ok(Err(Outcome::Accepted { ids })),
             Ok(ids) => ids,
             Err(rejection) => return Ok(Err(rejection.into())),
         };
         let new: Vec<&Measured<'_>> = records.iter().filter(|r| !ids.contains_key(&r.upload.id)).collect();
         let judged = self.check(&new).and_then(|()| {
-            age::admit(findings, place)?;
-            gate.admit(self.ingest.settings.head_gate, place, candidate)?;
-            Ok(founded_audiences(&new, candidate.visible, heads, gate)?)
+            age::admit(self.opening, candidate.open.place)?;
+            gate.admit(self.ingest.settings.head_gate, candidate)?;
+            Ok(founded_audiences(&new, candidate.visible, &self.opening.heads, gate)?)
         });
         let founded = match judged {
             Ok(founded) => founded,
@@ -198,10 +198,9 @@ impl Pass<'_, '_> {
         &self,
         tx: &mut PgConnection,
         admitted: &[Admitted<'_>],
-        heads: &LockedHeads,
-        findings: &Findings,
-    ) -> Result<Vec<(usize, Outcome)>, PassError> {
-        let Some(first) = admitted.first() else { return Ok(Vec::new()) };
+    ) -> Result<(Vec<(usize, Outcome)>, Fresh), PassError> {
+        let Some(first) = admitted.first() else { return Ok((Vec::new(), Fresh::new())) };
+        let Opening { heads, epoch, .. } = self.opening;
         let all: Vec<(Author<'_>, &Measured<'_>)> = admitted
             .iter()
             .flat_map(|one| {
@@ -215,20 +214,20 @@ impl Pass<'_, '_> {
         for (one, (_, outcome)) in admitted.iter().zip(&outcomes) {
             answers.add(one.candidate.open.upload, &one.candidate.open.hash, outcome);
         }
-        let numbered = append::append(tx, &all, heads, &answers).await?;
-        let last_number = numbered.last().map_or(0, |record| record.number);
+        let appended = append::append(tx, &all, heads, &answers).await?;
+        let last_number = appended.numbered.last().map_or(0, |record| record.number);
         let app_role = &self.ingest.settings.app_role;
         let actor = Actor::introduce(tx, &first.candidate.open.upload.user_id, app_role);
         let catalogue = &self.ingest.catalogue;
-        let newest = findings.newest.clone();
+        let newest = self.opening.newest.clone();
         let mut materializer = Materializer::new(actor, catalogue, &first.writable, newest, last_number, self.pace);
-        materializer.begin(numbered.iter().copied()).await?;
-        let mut rest = numbered.as_slice();
+        materializer.begin(appended.numbered.iter().copied()).await?;
+        let mut rest = appended.numbered.as_slice();
         for one in admitted {
             let (records, others) = rest.split_at(one.new.len());
             rest = others;
             let user_id = &one.candidate.open.upload.user_id;
-            let refused = |error| refused(one.place, error);
+            let refused = |error| refused(one.candidate, error);
             materializer.upload(user_id, &one.writable, records).await.map_err(refused)?;
             if !one.founded.is_empty() {
                 materializer.flush().await.map_err(refused)?;
@@ -236,9 +235,10 @@ impl Pass<'_, '_> {
             }
         }
         // Only a script is left, which blames nobody.
-        materializer.flush().await.map_err(|error| refused(first.place, error))?;
+        materializer.flush().await.map_err(|error| refused(first.candidate, error))?;
         materializer.end().await?;
-        Ok(outcomes)
+        let heard = self.ingest.announcer.is_heard();
+        Ok((outcomes, if heard { fresh::slices(*epoch, &all, &appended) } else { Fresh::new() }))
     }
 }
 
@@ -252,13 +252,13 @@ fn accepted(admitted: &[Admitted<'_>], numbers: &[i64]) -> Vec<(usize, Outcome)>
     admitted.iter().map(outcome).collect()
 }
 
-fn refused(place: usize, Refused { action, error }: Refused) -> PassError {
+fn refused(candidate: &Candidate<'_>, Refused { action, error }: Refused) -> PassError {
     match error {
         MaterializeError::Database(error) => PassError::Clash(error),
         MaterializeError::TooFast => PassError::TooFast,
         MaterializeError::Refused(complaint) => {
             let rejection = Rejection { action, kind: complaint.kind, reason: complaint.reason };
-            PassError::Refused { place, outcome: Box::new(rejection.into()) }
+            PassError::Refused { place: candidate.open.place, outcome: Box::new(rejection.into()) }
         }
     }
 }
@@ -290,7 +290,7 @@ async fn check_founded(conn: &mut PgConnection, one: &Admitted<'_>) -> Result<()
     match one.founded.iter().find(|(audience_key, _)| !audiences.contains(**audience_key)) {
         Some((audience_key, action)) => {
             let outcome = foreign_audience(*action, audience_key).into();
-            Err(PassError::Refused { place: one.place, outcome: Box::new(outcome) })
+            Err(PassError::Refused { place: one.candidate.open.place, outcome: Box::new(outcome) })
         }
         None => Ok(()),
     }

@@ -121,7 +121,13 @@ impl Worker {
         let uploads: Vec<&Upload> = group.iter().map(|waiting| &waiting.upload).collect();
         let committing = AssertUnwindSafe(self.ingest.commit(&uploads, lock_within)).catch_unwind();
         let outcomes = match committing.await {
-            Ok(Ok(outcomes)) => outcomes,
+            Ok(Ok((outcomes, slices))) => {
+                // Others hear of it before its authors do: they wait for it to come.
+                if !slices.is_empty() {
+                    self.ingest.announcer.tell(slices);
+                }
+                outcomes
+            }
             Ok(Err(error)) if again(&error, group.len()) => {
                 tracing::debug!(error = %error, uploads = group.len(), "ingest.alone");
                 return Err(group);

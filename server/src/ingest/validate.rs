@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
-use synchrotron_core::model::{AudienceKey, ClientId, Effect, Patch, RecordBody, ReplayKey, RowKey};
+use synchrotron_core::model::{AudienceKey, ClientId, Effect, Patch, RecordBody, ReplayKey, RowKey, SliceTag};
 use synchrotron_core::wire::{Outcome, RejectionKind, UploadBatch, UploadRecord};
 use uuid::Uuid;
 
@@ -35,6 +35,14 @@ impl Measured<'_> {
     /// The audiences that it has rows in.
     pub(super) fn audiences(&self) -> BTreeSet<&AudienceKey> {
         self.upload.rows.iter().map(|patch| &patch.audience_key).collect()
+    }
+
+    /// One tag for each of these, sorted.
+    pub(super) fn slice_tags(&self) -> Vec<SliceTag> {
+        let mut tags: Vec<_> =
+            self.audiences().into_iter().map(|audience_key| SliceTag::of(self.upload.id, audience_key)).collect();
+        tags.sort_unstable();
+        tags
     }
 }
 

@@ -11,7 +11,7 @@ use sqlx_postgres::{PgConnection, PgPool};
 use super::query;
 use crate::StartError;
 
-const MIGRATIONS: [(i64, &str, &str); 10] = [
+const MIGRATIONS: [(i64, &str, &str); 11] = [
     (1, "log", include_str!("../../migrations/0001_log.sql")),
     (2, "access", include_str!("../../migrations/0002_access.sql")),
     (3, "floors", include_str!("../../migrations/0003_floors.sql")),
@@ -22,6 +22,7 @@ const MIGRATIONS: [(i64, &str, &str); 10] = [
     (8, "lean_log", include_str!("../../migrations/0008_lean_log.sql")),
     (11, "leases", include_str!("../../migrations/0011_leases.sql")),
     (12, "scripts", include_str!("../../migrations/0012_scripts.sql")),
+    (13, "openings", include_str!("../../migrations/0013_openings.sql")),
 ];
 
 /// One step of the schema `synchrotron`.

@@ -5,7 +5,8 @@
 //! and not; devices fetch meanwhile. At rest:
 //! - base tables equal the fold of what was accepted, by replay key;
 //! - each device has fetched every accepted record that its user may see, with the rows that it may see, and no other;
-//! - the fold of what it fetched is what Row Level Security shows its user.
+//! - the fold of what it fetched is what Row Level Security shows its user;
+//! - every slice that was announced is the one in the outbox.
 //!
 //! `HISTORIES=3000 SEED=7 cargo test -p synchrotron-server --test service differential` runs as many as one likes.
 
@@ -22,7 +23,10 @@ use sqlx_core::executor::Executor;
 use sqlx_core::row::Row;
 use sqlx_core::sql_str::AssertSqlSafe;
 use synchrotron_core::model::{ActionId, Columns, Effect, Patch, RecordBody, ReplayKey, RowKey, ServerIngestId, Value};
-use synchrotron_core::wire::{Outcome, UploadBatch, UploadRecord};
+use synchrotron_core::wire::{Outcome, Slice, UploadBatch, UploadRecord};
+use synchrotron_server::service::{Fresh, OutboxId};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::fixture::{Device, Theatre, columns, patch};
 use crate::oracle::{Seen, rows_of};
@@ -236,6 +240,42 @@ async fn play(theatre: &Theatre, number: u64, seed: u64) {
     }
 }
 
+/// Slices by their names.
+type Slices = BTreeMap<OutboxId, Slice>;
+
+async fn listen(mut fresh: broadcast::Receiver<Arc<Fresh>>, heard: Arc<Mutex<Slices>>) {
+    loop {
+        match fresh.recv().await {
+            Ok(slices) => heard.lock().expect("whole").extend(Arc::unwrap_or_clone(slices)),
+            // Read from the outbox by whoever publishes.
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// What was announced is what the log says, all of it.
+async fn assert_in_outbox(theatre: &Theatre, fresh: &Mutex<Slices>) {
+    let (mut slices, mut announced) = (0, 0);
+    loop {
+        let page = theatre.service.unpublished_slices(500).await.expect("slices");
+        if page.is_empty() {
+            break;
+        }
+        for (id, slice) in &page {
+            slices += 1;
+            if let Some(fresh) = fresh.lock().expect("whole").remove(id) {
+                announced += 1;
+                assert_eq!(fresh, *slice);
+            }
+        }
+        let ids: Vec<OutboxId> = page.iter().map(|(id, _)| *id).collect();
+        theatre.service.mark_published(&ids).await.expect("marked");
+    }
+    let left = fresh.lock().expect("whole").len();
+    assert!(announced * 2 > slices && left == 0, "{announced} of {slices} slices were announced, and {left} others");
+}
+
 fn number_from(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().and_then(|value| value.parse().ok())
 }
@@ -248,11 +288,15 @@ fn differential_u22_many_devices_at_once_end_as_the_fold_of_what_was_accepted() 
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let theatre = Arc::new(Theatre::open_with(SCHEMA, &[], |_| {}).await);
+        let fresh = Arc::new(Mutex::new(BTreeMap::new()));
+        let listening = tokio::spawn(listen(theatre.service.fresh_slices(), Arc::clone(&fresh)));
         let played = stream::iter(0..histories).map(|number| {
             let theatre = Arc::clone(&theatre);
             tokio::spawn(async move { play(&theatre, number, seed).await })
         });
         played.buffer_unordered(AT_ONCE).for_each(|ended| async { ended.expect("holds") }).await;
+        assert_in_outbox(&theatre, &fresh).await;
+        listening.abort();
         let records = theatre.count("synchrotron.action_records").await;
         let commits = theatre.count("(SELECT DISTINCT xmin::text FROM synchrotron.action_records) AS x").await;
         assert!(records > i64::try_from(histories).expect("fits") * 20, "only {records} records were accepted");

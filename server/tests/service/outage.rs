@@ -19,7 +19,7 @@ async fn readiness_is_told_in_time_while_nothing_in_postgres_moves() {
     let alice = theatre.device("alice");
     let waiting = tokio::spawn(async move { alice.session().await });
     let blocked = async || {
-        let sql = "SELECT pid::text FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '/* client.lock%' \
+        let sql = "SELECT pid::text FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '/* client.bind%' \
                    AND datname = current_database()";
         theatre.scalar(sql).await
     };

@@ -22,6 +22,7 @@
 
 mod account;
 mod callout;
+mod chains;
 mod conf;
 mod error;
 mod forward;

@@ -1,11 +1,12 @@
 //! Slices: from the outbox to the stream, from where they go to whoever listens.
 //!
-//! Place in the journey: after `ingest` committed. At once after each commit; and now and then, for what a crash or an
-//! outage has left.
+//! Place in the journey: after `ingest` committed. At once after each commit, without reading it again where it follows what
+//! was sent before; and now and then from the outbox, for what a crash or an outage has left.
 //!
 //! # Invariants
 //! - Slices are sent in the order of the outbox, so those of one audience arrive in theirs unless one fails; readers see
-//!   that by `prev`, and fetch. Two processes that send at once keep it, too: each sends what is left from the beginning.
+//!   that by `prev`, and fetch. Two processes that send at once keep it, too: each sends what is left from the beginning,
+//!   unless it sent what was before ([`super::chains`]).
 //! - A slice stays in the outbox until the stream has said that it has it.
 
 use std::sync::Arc;
@@ -18,12 +19,15 @@ use synchrotron_core::model::Cursor;
 use synchrotron_core::wire::{self, Slice};
 use synchrotron_nats::link::Link;
 use synchrotron_nats::subjects::{AudienceToken, Subjects};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::MissedTickBehavior;
 use tracing::Instrument;
 
+use super::chains::Chains;
 use super::streams::Ensured;
 use super::{Api, NatsApiError, account, republish, streams};
-use crate::service::OutboxId;
+use crate::service::{Fresh, OutboxId};
 
 /// How many slices are read and sent at once.
 const PAGE: usize = 64;
@@ -50,32 +54,61 @@ pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiEr
 }
 
 async fn publish_for_ever(api: &Api, publisher: &Publisher<'_>) -> Result<(), NatsApiError> {
-    let mut committed = api.service.committed();
+    let mut fresh = api.service.fresh_slices();
+    let mut chains = Chains::default();
     let mut sweep = tokio::time::interval(api.settings.sweep_every);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            _ = sweep.tick() => {}
-            changed = committed.changed() => changed.expect("BUG: the service is ours, and tells as long as it lives"),
+        let told = tokio::select! {
+            _ = sweep.tick() => None,
+            told = fresh.recv() => gathered(told, &mut fresh),
+        };
+        match told.and_then(|slices| chains.continued_by(slices)) {
+            Some(mut next) => {
+                while !next.is_empty() {
+                    let rest = next.split_off(next.len().min(PAGE));
+                    publish(api, publisher, std::mem::replace(&mut next, rest)).await?;
+                }
+            }
+            None => publish_outbox(api, publisher, &mut chains).await?,
         }
-        publish_outbox(api, publisher).await?;
     }
+}
+
+/// The slices of all commits that were told by now, in the order of the outbox; `None` if there are others.
+fn gathered(first: Result<Arc<Fresh>, RecvError>, fresh: &mut broadcast::Receiver<Arc<Fresh>>) -> Option<Fresh> {
+    let mut all = Fresh::new();
+    let mut next = first.map_err(|error| match error {
+        RecvError::Closed => unreachable!("BUG: the service is ours, and tells as long as it lives"),
+        RecvError::Lagged(missed) => TryRecvError::Lagged(missed),
+    });
+    let mut complete = true;
+    loop {
+        match next {
+            Ok(slices) if !slices.is_empty() => all.append(&mut Arc::unwrap_or_clone(slices)),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            Ok(_) | Err(TryRecvError::Lagged(_)) => complete = false,
+        }
+        next = fresh.try_recv();
+    }
+    all.sort_by_key(|(id, _)| *id);
+    complete.then_some(all)
 }
 
 /// Publishes what is left, once.
 pub(super) async fn publish_the_rest(api: &Api) -> Result<(), NatsApiError> {
     let jetstream = streams::jetstream(&api.link)?;
     let ensured = streams::ensure_log(&api.settings, &jetstream).await?;
-    publish_outbox(api, &Publisher::new(&api.subjects, &api.link, &jetstream, &ensured)).await
+    let publisher = Publisher::new(&api.subjects, &api.link, &jetstream, &ensured);
+    publish_outbox(api, &publisher, &mut Chains::default()).await
 }
 
-async fn publish_outbox(api: &Api, publisher: &Publisher<'_>) -> Result<(), NatsApiError> {
+async fn publish_outbox(api: &Api, publisher: &Publisher<'_>, chains: &mut Chains) -> Result<(), NatsApiError> {
     loop {
         let page = api.service.unpublished_slices(PAGE).await?;
         let count = page.len();
-        if count > 0 {
-            publish(api, publisher, page).instrument(tracing::info_span!("publish", slices = count)).await?;
-        }
+        page.iter().for_each(|(_, slice)| chains.send(slice));
+        publish(api, publisher, page).await?;
         if count < PAGE {
             return Ok(());
         }
@@ -84,6 +117,14 @@ async fn publish_outbox(api: &Api, publisher: &Publisher<'_>) -> Result<(), Nats
 
 /// Publishes slices and marks those that the stream has.
 async fn publish(api: &Api, publisher: &Publisher<'_>, page: Vec<(OutboxId, Slice)>) -> Result<(), NatsApiError> {
+    if page.is_empty() {
+        return Ok(());
+    }
+    let span = tracing::info_span!("publish", slices = page.len());
+    send_all(api, publisher, page).instrument(span).await
+}
+
+async fn send_all(api: &Api, publisher: &Publisher<'_>, page: Vec<(OutboxId, Slice)>) -> Result<(), NatsApiError> {
     let mut sent = Vec::with_capacity(page.len());
     let mut failed = None;
     for (id, slice) in page {
