@@ -14,8 +14,11 @@ use super::settled::Settled;
 use super::{Registry, Told, read};
 use crate::service::Service;
 
-/// Under steady uploads, how long after a look their commits gather for the next. One that comes alone waits for nothing.
-const COMMITS_GATHER_FOR: Duration = Duration::from_millis(20);
+/// Under steady uploads, how long after a look their commits gather for the next, at most. One that comes alone waits for
+/// nothing.
+const GATHER_MAX: Duration = Duration::from_millis(20);
+/// As long as a look takes a fifth of the time or less, commits gather no longer.
+const LOOKS_PART: u32 = 5;
 /// How long nobody waits for a commit before looking whether the server is still there.
 const IDLE_FOR: Duration = Duration::from_secs(5);
 
@@ -32,10 +35,11 @@ pub(super) async fn run(service: Service, registry: Weak<Registry>) {
             tracing::warn!(error = %error, "cannot look for those who listen");
             watcher.settled = Settled::Unknown;
         }
+        let gathered = looked + GATHER_MAX.min(looked.elapsed() * LOOKS_PART);
         let anybody = !watcher.users.is_empty();
         tokio::select! {
             () = listening.joined.notified() => {}
-            _ = committed.changed(), if anybody => sleep_until(looked + COMMITS_GATHER_FOR).await,
+            _ = committed.changed(), if anybody => sleep_until(gathered).await,
             () = sleep(if anybody { look_every } else { IDLE_FOR }) => {}
         }
     }
