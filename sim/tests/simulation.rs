@@ -67,6 +67,16 @@ fn crashing_fleets_converge() {
     quick("crashes", 6);
 }
 
+/// What others did may be taken by a power cut, if nothing was pending: the server gives it again.
+#[test]
+fn fleets_converge_after_power_cuts() {
+    quick("power_cuts", 6);
+    quick("bookings_power_cuts", 4);
+    let fleet = profiles::by_name("power_cuts").expect("a fleet");
+    let lost = (0..6).filter(|seed| fleet.run(&fleet.plan(*seed)).log.contains("the newest commits are lost"));
+    assert!(lost.count() > 2, "power cuts take something");
+}
+
 #[test]
 fn clocks_that_jump_converge() {
     quick("clocks", 4);

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::integrate::Arrivals;
+use super::integrate::{Arrivals, Keep};
 use super::session::mark_stale;
 use super::{Committed, Engine, EngineError, doctor};
 use crate::model::{ActionId, AudienceKey, Cursor, Cursors, SliceTag};
@@ -32,7 +32,7 @@ impl<S: Store> Engine<S> {
     /// # Errors
     /// [`EngineError::EpochChanged`] if it is of another history.
     pub fn receive(&mut self, slice: Slice) -> Result<Received, EngineError> {
-        let (cursors, epoch) = self.read(|txn| Ok((live_cursors(txn)?, txn.epoch()?)))?;
+        let (cursors, epoch, keep) = self.read(|txn| Ok((live_cursors(txn)?, txn.epoch()?, Keep::of(txn)?)))?;
         let expected = epoch.ok_or(EngineError::NoSession)?;
         if expected != slice.epoch {
             return Err(EngineError::EpochChanged { expected, actual: slice.epoch });
@@ -51,7 +51,7 @@ impl<S: Store> Engine<S> {
             return Ok(Received::Waiting);
         }
         let arrivals = Arrivals::from_slices(std::mem::take(&mut self.waiting));
-        self.integrate(arrivals).map(Received::Integrated)
+        self.integrate(arrivals, keep).map(Received::Integrated)
     }
 
     /// What to ask the server for: everything after the cursors. This is where a pass begins, so the sync tables are
@@ -87,11 +87,12 @@ impl<S: Store> Engine<S> {
     /// # Errors
     /// [`EngineError::EpochChanged`] if one of them is of another history; none is taken then.
     pub fn integrate_pages(&mut self, pages: Vec<FetchPage>) -> Result<Committed, EngineError> {
-        let expected = self.read(|txn| Ok(txn.epoch()?))?.ok_or(EngineError::NoSession)?;
+        let (epoch, keep) = self.read(|txn| Ok((txn.epoch()?, Keep::of(txn)?)))?;
+        let expected = epoch.ok_or(EngineError::NoSession)?;
         if let Some(page) = pages.iter().find(|page| page.epoch != expected) {
             return Err(EngineError::EpochChanged { expected, actual: page.epoch });
         }
-        self.integrate(Arrivals::from_pages(pages))
+        self.integrate(Arrivals::from_pages(pages), keep)
     }
 
     /// Through where an audience is here, waiting slices included.

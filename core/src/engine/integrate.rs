@@ -23,6 +23,22 @@ pub(super) struct Arrivals {
     pub(super) cursors: Cursors,
 }
 
+/// Whether a power cut may take a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// It decides something of this device's own.
+    Always,
+    /// The server gives it again.
+    UntilPowerCut,
+}
+
+impl Keep {
+    /// Nothing is decided of this device's own while nothing of it waits for the server.
+    pub(super) fn of(txn: &dyn StoreTxn) -> Result<Self, StoreError> {
+        Ok(if txn.unsent(None, 1)?.is_empty() { Self::UntilPowerCut } else { Self::Always })
+    }
+}
+
 impl<S: Store> Engine<S> {
     /// Goes through history again from where something did not fit into this database, if tables or columns were added
     /// since. To be called after opening; integrating does it too.
@@ -33,12 +49,15 @@ impl<S: Store> Engine<S> {
         if self.read(|txn| Ok(txn.refit_from()?))?.is_none() {
             return Ok(Committed::default());
         }
-        self.integrate(Arrivals { records: Vec::new(), cursors: Cursors::new() })
+        self.integrate(Arrivals { records: Vec::new(), cursors: Cursors::new() }, Keep::Always)
     }
 
-    pub(super) fn integrate(&mut self, arrivals: Arrivals) -> Result<Committed, EngineError> {
+    pub(super) fn integrate(&mut self, arrivals: Arrivals, keep: Keep) -> Result<Committed, EngineError> {
         let _step = tracing::debug_span!("integrate", records = arrivals.records.len()).entered();
-        let txn = self.store.begin()?;
+        let txn = match keep {
+            Keep::Always => self.store.begin()?,
+            Keep::UntilPowerCut => self.store.begin_replaceable()?,
+        };
         let mut standing =
             Standing { audiences: txn.audiences()?.into_iter().collect(), fell_beneath: BTreeSet::new() };
         let Arrived { records, usurped, start } = arrived(&*txn, arrivals.records, &mut standing)?;

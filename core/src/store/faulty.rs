@@ -44,6 +44,8 @@ pub enum FaultKind {
 struct Armed {
     fault: Option<(u32, FaultKind)>,
     fired: bool,
+    /// Whether a commit was made since this was asked last that a power cut cannot take.
+    synced: bool,
 }
 
 /// Decides which call of a [`FaultyStore`] fails. Clones are the same switch.
@@ -53,18 +55,26 @@ pub struct FaultSwitch(Arc<Mutex<Armed>>);
 impl FaultSwitch {
     /// Lets `calls` calls pass and the next one fail. For [`FaultKind::AfterCommit`] only commits count.
     pub fn arm(&self, calls: u32, kind: FaultKind) {
-        *self.armed() = Armed { fault: Some((calls, kind)), fired: false };
+        let mut armed = self.armed();
+        (armed.fault, armed.fired) = (Some((calls, kind)), false);
     }
 
     /// Nothing fails any more.
     pub fn disarm(&self) {
-        *self.armed() = Armed::default();
+        let mut armed = self.armed();
+        (armed.fault, armed.fired) = (None, false);
     }
 
     /// Whether a call has failed since the switch was armed.
     #[must_use]
     pub fn has_fired(&self) -> bool {
         self.armed().fired
+    }
+
+    /// Whether a commit was made since this was asked last that keeps itself, and all before it, through a power cut.
+    #[must_use]
+    pub fn has_synced(&self) -> bool {
+        std::mem::take(&mut self.armed().synced)
     }
 
     /// Whether a fault is waiting for its call.
@@ -136,7 +146,12 @@ impl<S> FaultyStore<S> {
 impl<S: Store> Store for FaultyStore<S> {
     fn begin(&mut self) -> Result<Box<dyn StoreTxn + '_>, StoreError> {
         self.switch.pass()?;
-        Ok(Box::new(FaultyTxn { inner: self.inner.begin()?, switch: &self.switch }))
+        Ok(Box::new(FaultyTxn { inner: self.inner.begin()?, switch: &self.switch, syncs: true }))
+    }
+
+    fn begin_replaceable(&mut self) -> Result<Box<dyn StoreTxn + '_>, StoreError> {
+        self.switch.pass()?;
+        Ok(Box::new(FaultyTxn { inner: self.inner.begin_replaceable()?, switch: &self.switch, syncs: false }))
     }
 
     fn changed_elsewhere(&mut self) -> Result<bool, StoreError> {
@@ -148,12 +163,15 @@ impl<S: Store> Store for FaultyStore<S> {
 struct FaultyTxn<'a> {
     inner: Box<dyn StoreTxn + 'a>,
     switch: &'a FaultSwitch,
+    /// Whether its commit is synced to disk.
+    syncs: bool,
 }
 
 impl StoreTxn for FaultyTxn<'_> {
     fn commit(self: Box<Self>) -> Result<(), StoreError> {
         self.switch.pass()?;
         self.inner.commit()?;
+        self.switch.armed().synced |= self.syncs;
         if self.switch.loses_answer() { Err(injected().into()) } else { Ok(()) }
     }
 

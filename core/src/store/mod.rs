@@ -37,6 +37,13 @@ pub trait Store: Send {
     /// [`StoreError`] if the database is busy, full, corrupt or gone.
     fn begin(&mut self) -> Result<Box<dyn StoreTxn + '_>, StoreError>;
 
+    /// Begins a write transaction of what the server has and gives again: a power cut may take it, if it is among the newest.
+    /// Whatever is kept after it keeps it, too.
+    ///
+    /// # Errors
+    /// [`StoreError`], as for [`Self::begin`].
+    fn begin_replaceable(&mut self) -> Result<Box<dyn StoreTxn + '_>, StoreError>;
+
     /// Whether someone else, such as another process, committed to the database since this was asked last.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ enum Kind {
     Lose,
     BreakOff,
     Crash,
+    Power,
     Disk,
     Clock,
     Cut,
@@ -62,6 +63,7 @@ fn kind(random: &mut StdRng, mix: &Mix) -> Kind {
         (mix.lose, Kind::Lose),
         (mix.break_off, Kind::BreakOff),
         (mix.crash, Kind::Crash),
+        (mix.power, Kind::Power),
         (mix.disk, Kind::Disk),
         (mix.clock, Kind::Clock),
         (mix.cut, Kind::Cut),
@@ -97,6 +99,7 @@ fn step(random: &mut StdRng, mix: &Mix, count: usize) -> Step {
             1 => Step::CrashAfterCommit { device, commits: random.random_range(0..3) },
             _ => Step::CrashInside { device, calls: random.random_range(0..60) },
         },
+        Kind::Power => Step::PowerCut { device },
         Kind::Disk => Step::DiskFails { device, calls: random.random_range(0..80) },
         Kind::Clock => match random.random_range(0..3) {
             0 => Step::Freeze { device, on: true },

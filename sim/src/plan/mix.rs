@@ -21,6 +21,8 @@ pub struct Mix {
     pub doubled_percent: u32,
     /// A process dies between two steps, or inside one.
     pub crash: u32,
+    /// The power of a device goes.
+    pub power: u32,
     /// A disk fails once.
     pub disk: u32,
     /// A wall clock jumps, stands still, or goes on.
@@ -56,6 +58,7 @@ impl Default for Mix {
             break_off: 2,
             doubled_percent: 15,
             crash: 3,
+            power: 0,
             disk: 1,
             clock: 2,
             skew_max_ms: 20_000,

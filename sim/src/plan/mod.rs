@@ -133,6 +133,11 @@ pub enum Step {
         /// Which device.
         device: usize,
     },
+    /// The power goes: the process dies, and with it what its newest commits did without waiting for the disk.
+    PowerCut {
+        /// Which device.
+        device: usize,
+    },
     /// The process dies inside a later step, at this call to its database, and is started again.
     CrashInside {
         /// Which device.

@@ -17,6 +17,7 @@ pub fn by_name(name: &str) -> Option<Fleet> {
         "chaos" => chaos::fleet(name, Mix { devices_max: 5, ..mix }),
         "slices" => chaos::fleet(name, Mix { messages: 120, sync: 6, steps: 200, ..calm }),
         "crashes" => chaos::fleet(name, Mix { crash: 20, disk: 4, ..mix }),
+        "power_cuts" => chaos::fleet(name, Mix { power: 20, recover: 2, ..mix }),
         "clocks" => chaos::fleet(name, Mix { clock: 15, ..mix }),
         "bookings" => bookings::fleet(name, Mix { devices_max: 5, ..calm }),
         "bookings_chaos" => bookings::fleet(name, mix),
@@ -29,6 +30,7 @@ pub fn by_name(name: &str) -> Option<Fleet> {
             name,
             Mix { member: 4, recover: 4, restore: 1, crash: 8, disk: 2, destroy: 1, skew_max_ms: 5_000_000, ..mix },
         ),
+        "bookings_power_cuts" => bookings::fleet(name, Mix { power: 15, crash: 5, ..mix }),
         "bookings_recovery" => bookings::fleet(name, Mix { recover: 8, ..mix }),
         "bookings_versions" => bookings::versions(name, Mix { upgrade: 2, ..calm }),
         "family" => family::fleet(name, mix),
@@ -37,7 +39,7 @@ pub fn by_name(name: &str) -> Option<Fleet> {
 }
 
 /// The names of all fleets.
-pub const NAMES: [&str; 16] = [
+pub const NAMES: [&str; 18] = [
     "calm",
     "chaos",
     "slices",
@@ -54,6 +56,8 @@ pub const NAMES: [&str; 16] = [
     "bookings_recovery",
     "bookings_versions",
     "family",
+    "power_cuts",
+    "bookings_power_cuts",
 ];
 
 /// The fleet of a seed when none is named: each in turn.

@@ -56,9 +56,9 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    pub(crate) fn new(fleet: &Fleet, server: &MemoryServer, number: usize, birth: &Birth) -> Self {
+    pub(crate) fn new(fleet: &Fleet, server: &MemoryServer, number: usize, birth: &Birth, power_fails: bool) -> Self {
         let member: &Member = &fleet.members[birth.member % fleet.members.len()];
-        let (home, engine) = Home::new(fleet, number, member, birth.version);
+        let (home, engine) = Home::new(fleet, number, member, birth.version, power_fails);
         Self {
             number,
             user: member.user.clone(),
@@ -95,6 +95,16 @@ impl Device {
         self.engine = Some(self.home.open(fleet, self.version));
     }
 
+    /// Ends the process, takes from its file what a power cut may take, and starts another.
+    pub(crate) fn cut_power(&mut self, fleet: &Fleet) -> &'static str {
+        self.engine = None;
+        let lost = self.home.lose_unsynced();
+        self.restart(fleet);
+        // The file counts its commits anew.
+        self.checked.0 = -1;
+        if lost { "the newest commits are lost" } else { "" }
+    }
+
     /// A session of which the device may or may not know.
     pub(crate) fn told_either(&mut self, audiences: Vec<AudienceKey>) {
         if let Some(told) = &mut self.told {
@@ -113,6 +123,7 @@ impl Device {
         now_running_on(self.number);
         let action_id = ActionId::from_uuid(self.fresh());
         let input = ExecuteInput::new(action_id, self.wall.read(now_ms));
+        self.home.before_call();
         let engine = self.engine.as_mut().expect("BUG: only a stopped device has no engine");
         let result = (known.execute)(engine, &intent.args, input);
         let struck = self.after_call(fleet);
@@ -141,6 +152,7 @@ impl Device {
         call: impl FnOnce(&mut DeviceEngine) -> Result<T, EngineError>,
     ) -> Result<Did<T>, Failure> {
         now_running_on(self.number);
+        self.home.before_call();
         let result = call(self.engine.as_mut().expect("BUG: only a stopped device has no engine"));
         let struck = self.after_call(fleet);
         match result {
@@ -152,6 +164,7 @@ impl Device {
 
     /// After a fault the process is dead, or the disk works again.
     fn after_call(&mut self, fleet: &Fleet) -> bool {
+        self.home.after_call();
         let struck = self.home.switch.has_fired();
         if struck && self.fault_kills {
             self.restart(fleet);

@@ -3,7 +3,7 @@
 //! The checks read what is on disk through a connection of their own, not what the engine says about it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use synchrotron_core::engine::{Engine, Limits};
@@ -48,6 +48,34 @@ pub(crate) struct LocalState {
     pub(crate) undo_audiences: BTreeSet<AudienceKey>,
 }
 
+/// A database file and its write-ahead log.
+#[derive(PartialEq, Eq)]
+struct Image([Option<Vec<u8>>; 2]);
+
+impl Image {
+    const PARTS: [&'static str; 2] = ["", "-wal"];
+
+    fn of(path: &Path) -> Self {
+        Self(Self::PARTS.map(|part| std::fs::read(beside(path, part)).ok()))
+    }
+
+    /// Puts it back. Nobody may have the file open.
+    fn put(&self, path: &Path) {
+        for (part, bytes) in Self::PARTS.into_iter().zip(&self.0) {
+            match bytes {
+                Some(bytes) => std::fs::write(beside(path, part), bytes).expect("the folder is there"),
+                None => drop(std::fs::remove_file(beside(path, part))),
+            }
+        }
+    }
+}
+
+fn beside(path: &Path, part: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(part);
+    PathBuf::from(name)
+}
+
 /// A device's disk.
 pub(crate) struct Home {
     /// Who the device is, and all that it was before: a copy becomes another.
@@ -57,14 +85,25 @@ pub(crate) struct Home {
     settings: SqliteSettings,
     /// By table, the columns that travel.
     columns: BTreeMap<TableName, BTreeSet<String>>,
-    reader: Reader,
+    /// Only a file that changes beneath it has none.
+    reader: Option<Reader>,
+    /// Whether the plan cuts the power.
+    power_fails: bool,
+    /// The file as it was before the newest commits that did not wait for the disk.
+    synced: Option<Image>,
     /// Last, so that the file goes after everything that has it open.
     _folder: TempDir,
 }
 
 impl Home {
     /// Makes the file, and the engine on it.
-    pub(crate) fn new(fleet: &Fleet, number: usize, member: &Member, version: u32) -> (Self, DeviceEngine) {
+    pub(crate) fn new(
+        fleet: &Fleet,
+        number: usize,
+        member: &Member,
+        version: u32,
+        power_fails: bool,
+    ) -> (Self, DeviceEngine) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path: PathBuf = folder.path().join("app.db");
         let client_id = ClientId::from_uuid(Uuid::from_u128(0xd000 + number as u128));
@@ -88,7 +127,9 @@ impl Home {
                 switch,
                 settings,
                 columns,
-                reader,
+                reader: Some(reader),
+                power_fails,
+                synced: None,
                 _folder: folder,
             },
             engine,
@@ -98,6 +139,31 @@ impl Home {
     /// Starts a new process on the file.
     pub(crate) fn open(&self, fleet: &Fleet, version: u32) -> DeviceEngine {
         engine(&self.settings, fleet, version, &self.switch)
+    }
+
+    /// To be called before each call of the engine.
+    pub(crate) fn before_call(&mut self) {
+        if self.power_fails && self.synced.is_none() {
+            self.synced = Some(Image::of(&self.settings.path));
+        }
+    }
+
+    /// To be called after it: what it synced, and all before that, is kept.
+    pub(crate) fn after_call(&mut self) {
+        if self.switch.has_synced() {
+            self.synced = None;
+        }
+    }
+
+    /// What a power cut does. The engine must be closed. Says whether anything was there to lose.
+    pub(crate) fn lose_unsynced(&mut self) -> bool {
+        let Some(image) = self.synced.take() else { return false };
+        let path = &self.settings.path;
+        let lost = Image::of(path) != image;
+        self.reader = None;
+        image.put(path);
+        self.reader = Some(Reader::open(path).expect("the file is there"));
+        lost
     }
 
     /// A plain store on the file, for checks. The engine's must be closed.
@@ -173,7 +239,8 @@ impl Home {
     }
 
     fn query(&self, sql: &str) -> Vec<Row> {
-        self.reader.query(sql, &[]).expect("the file can be read")
+        let reader = self.reader.as_ref().expect("BUG: it is away only while the file changes");
+        reader.query(sql, &[]).expect("the file can be read")
     }
 }
 

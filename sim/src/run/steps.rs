@@ -37,6 +37,7 @@ impl Step {
             | Self::Lose { device, .. }
             | Self::BreakOff { device, .. }
             | Self::Crash { device }
+            | Self::PowerCut { device }
             | Self::CrashInside { device, .. }
             | Self::CrashAfterCommit { device, .. }
             | Self::DiskFails { device, .. }
@@ -108,6 +109,7 @@ impl World<'_> {
             }
             Step::Lose { nth, .. } => return format!("{} is lost", device.link.under_way.lose(*nth)),
             Step::Crash { .. } => device.restart(fleet),
+            Step::PowerCut { .. } => return device.cut_power(fleet).to_owned(),
             Step::CrashInside { calls, .. } => device.arm(*calls, FaultKind::Lasting),
             Step::CrashAfterCommit { commits, .. } => device.arm(*commits, FaultKind::AfterCommit),
             Step::DiskFails { calls, .. } => device.arm(*calls, FaultKind::Once),

@@ -76,7 +76,9 @@ impl<'f> World<'f> {
             member.audiences.iter().for_each(|audience| server.allow(&member.user, audience));
         }
         let births = plan.devices.iter().enumerate();
-        let devices = births.map(|(number, birth)| Device::new(fleet, &server, number, birth)).collect();
+        let power_fails = plan.steps.iter().any(|step| matches!(step, Step::PowerCut { .. }));
+        let device = |(number, birth)| Device::new(fleet, &server, number, birth, power_fails);
+        let devices = births.map(device).collect();
         Self {
             fleet,
             server,

@@ -48,7 +48,8 @@ const PAGE_CACHE_KIB: u32 = 8 * 1024;
 /// How much of the newest work a power cut may take. A crash of the process never takes any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
-    /// Every commit is synced to disk: what `execute` returned survives a power cut.
+    /// What `execute` returned survives a power cut: every commit is synced to disk, but those of what others did while
+    /// nothing is pending. The server has these, and gives them again.
     #[default]
     Full,
     /// Faster; a power cut may take the newest commits, never the database's integrity.
@@ -89,6 +90,9 @@ pub struct SqliteStore {
     installed: Cell<i64>,
     /// Whether foreign keys are enforced now.
     enforcing: Cell<bool>,
+    durability: Durability,
+    /// What the connection keeps to now.
+    keeping: Durability,
 }
 
 impl SqliteStore {
@@ -103,14 +107,12 @@ impl SqliteStore {
         connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
         // Plans do not depend on bound values. Otherwise SQLite prepares some cached statements again at every use.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-        let synchronous = match settings.durability {
-            Durability::Full => "FULL",
-            Durability::Normal => "NORMAL",
-        };
         connection.execute_batch(&format!(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA foreign_keys = ON; \
-             PRAGMA recursive_triggers = ON; PRAGMA cache_size = -{PAGE_CACHE_KIB};"
+            "PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON; PRAGMA recursive_triggers = ON; \
+             PRAGMA cache_size = -{PAGE_CACHE_KIB};"
         ))?;
+        let durability = settings.durability;
+        connection.execute_batch(synchronous(durability))?;
         let capture = Capture::install_functions(&mut connection)?;
         let setup = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         make_sync_tables(&setup, settings)?;
@@ -122,7 +124,8 @@ impl SqliteStore {
         let others = commits_of_others(&connection)?;
         let (path, tables) = (settings.path.clone(), settings.tables.clone());
         let user_id = settings.user_id.clone();
-        Ok(Self { connection, capture, path, user_id, others, tables, installed, enforcing: Cell::new(true) })
+        let (enforcing, keeping) = (Cell::new(true), durability);
+        Ok(Self { connection, capture, path, user_id, others, tables, installed, enforcing, durability, keeping })
     }
 
     /// The database file.
@@ -142,9 +145,21 @@ fn schema_changes(connection: &Connection) -> Result<i64, StoreError> {
     Ok(connection.prepare_cached("PRAGMA schema_version")?.query_row([], |row| row.get(0))?)
 }
 
-impl Store for SqliteStore {
-    fn begin(&mut self) -> Result<Box<dyn StoreTxn + '_>, StoreError> {
+/// In a write-ahead log, a commit that is synced syncs all commits before it.
+const fn synchronous(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Full => "PRAGMA synchronous = FULL",
+        Durability::Normal => "PRAGMA synchronous = NORMAL",
+    }
+}
+
+impl SqliteStore {
+    fn begin_keeping(&mut self, durability: Durability) -> Result<Box<dyn StoreTxn + '_>, StoreError> {
         self.capture.close();
+        if self.keeping != durability {
+            self.connection.execute_batch(synchronous(durability))?;
+            self.keeping = durability;
+        }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut changes = schema_changes(&transaction)?;
         if changes != self.installed.get() {
@@ -166,6 +181,16 @@ impl Store for SqliteStore {
         // Another process may have signed the user out, and the next one in.
         txn.check_owner(&self.user_id)?;
         Ok(Box::new(txn))
+    }
+}
+
+impl Store for SqliteStore {
+    fn begin(&mut self) -> Result<Box<dyn StoreTxn + '_>, StoreError> {
+        self.begin_keeping(self.durability)
+    }
+
+    fn begin_replaceable(&mut self) -> Result<Box<dyn StoreTxn + '_>, StoreError> {
+        self.begin_keeping(Durability::Normal)
     }
 
     fn changed_elsewhere(&mut self) -> Result<bool, StoreError> {
@@ -212,5 +237,39 @@ impl StoreTxn for SqliteTxn<'_> {
 
     fn as_sql(&self) -> &dyn Sql {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// SQLite's words: 2 is `FULL`, 1 is `NORMAL`.
+    fn synchronous(store: &SqliteStore) -> i64 {
+        store.connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).expect("a number")
+    }
+
+    #[test]
+    fn only_what_the_server_gives_again_is_not_synced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (durability, synced) in [(Durability::Full, 2), (Durability::Normal, 1)] {
+            let mut store = SqliteStore::open(&SqliteSettings {
+                path: folder.path().join("app.db"),
+                schema: String::new(),
+                tables: Vec::new(),
+                user_id: UserId::new("alice").expect("ok"),
+                new_client_id: ClientId::from_uuid(Uuid::from_u128(1)),
+                durability,
+                busy_timeout: Duration::from_secs(1),
+            })
+            .expect("opens");
+            assert_eq!(synchronous(&store), synced);
+            store.begin_replaceable().and_then(StoreTxn::commit).expect("commits");
+            assert_eq!(synchronous(&store), 1);
+            store.begin().and_then(StoreTxn::commit).expect("commits");
+            assert_eq!(synchronous(&store), synced);
+        }
     }
 }
