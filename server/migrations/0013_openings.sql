@@ -83,12 +83,12 @@ BEGIN
         UNION ALL SELECT 'record', NULL, NULL, r.id, NULL, r.server_ingest_id, r.content_hash, NULL
             FROM synchrotron.compacted_records r WHERE r.id = ANY (ids);
 
-    WITH opened AS MATERIALIZED (
-        SELECT u.user_id, u.basis::jsonb AS basis, u.place - 1 AS place
-        FROM unnest(users, bases) WITH ORDINALITY AS u(user_id, basis, place))
-    SELECT array_agg(o.place), array_agg(a.key), array_agg((o.basis ->> a.key)::bigint)
+    -- By the app's view, as synchrotron.audiences_of tells them, for all users at once.
+    SELECT array_agg(u.place - 1), array_agg(a.key), array_agg((u.basis ->> a.key)::bigint)
         INTO seen_places, seen_keys, seen_cursors
-        FROM opened o CROSS JOIN LATERAL synchrotron.audiences_of(o.user_id) AS a(key) WHERE a.key IS NOT NULL;
+        FROM unnest(users, bases::jsonb[]) WITH ORDINALITY AS u(user_id, basis, place)
+        CROSS JOIN LATERAL (SELECT DISTINCT v.audience_key::text COLLATE "C" AS key
+            FROM synchrotron.user_audiences v WHERE v.user_id = u.user_id AND v.audience_key IS NOT NULL) AS a;
     RETURN QUERY SELECT 'audience', s.place, s.key, NULL::uuid, NULL::uuid, NULL::bigint, NULL::bytea, NULL::bytea
         FROM unnest(seen_places, seen_keys) AS s(place, key);
 

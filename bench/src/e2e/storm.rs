@@ -1,6 +1,7 @@
 //! A thousand devices that come back at once, each with an action of its own and one of others to fetch; and a thousand
 //! that lose NATS at once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -150,10 +151,17 @@ impl Storm {
         for (client, _) in &self.devices {
             in_time("the storm to pass", calm(client, row)).await??;
         }
-        let failed = |client: &Client| {
-            client.status().borrow().last_error.as_ref().is_some_and(|failed| failed.at_ms >= began_ms)
-        };
-        let failures = self.devices.iter().filter(|(client, _)| failed(client)).count();
+        let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+        for (client, _) in &self.devices {
+            let newest = client.status().borrow().last_error.clone();
+            if let Some(failed) = newest.filter(|failed| failed.at_ms >= began_ms) {
+                *reasons.entry(failed.error.to_string()).or_default() += 1;
+            }
+        }
+        for (reason, devices) in &reasons {
+            eprintln!("{devices} devices were shown: {reason}");
+        }
+        let failures = reasons.values().sum();
         let (peak, calls) = self.calls.told();
         Ok(Weathered { took: begin.elapsed(), peak, calls, failures })
     }

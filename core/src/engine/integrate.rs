@@ -35,7 +35,7 @@ pub(super) enum Keep {
 impl Keep {
     /// Nothing is decided of this device's own while nothing of it waits for the server.
     pub(super) fn of(txn: &dyn StoreTxn) -> Result<Self, StoreError> {
-        Ok(if txn.unsent(None, 1)?.is_empty() { Self::UntilPowerCut } else { Self::Always })
+        Ok(if txn.first_unsent()?.is_none() { Self::UntilPowerCut } else { Self::Always })
     }
 }
 

@@ -7,7 +7,7 @@ use futures::{FutureExt, StreamExt};
 use synchrotron_core::network::{Network, NetworkError};
 use synchrotron_core::wire::SessionRequest;
 use synchrotron_server::Server;
-use synchrotron_testkit::{NatsOptions, NatsServer, wait_for};
+use synchrotron_testkit::{NatsCluster, NatsOptions, NatsServer, ServiceError, wait_for};
 
 use crate::stack::{PATIENCE, Stack, conf, key};
 
@@ -18,7 +18,24 @@ fn connects(client: &async_nats::Client) -> u64 {
 
 #[tokio::test]
 async fn who_loses_an_audience_hears_no_more_of_it_whatever_its_device_does() {
-    let stack = Stack::start().await;
+    loses_and_hears_no_more(&Stack::start().await).await;
+}
+
+/// The server is at one node, devices are at another.
+#[tokio::test]
+async fn who_loses_an_audience_is_cut_off_at_any_node_of_a_cluster() {
+    let cluster = match NatsCluster::start(3, &NatsOptions::default().with_config(conf().to_string())).await {
+        Ok(cluster) => cluster,
+        Err(ServiceError::NotOurs { .. }) => return,
+        Err(error) => panic!("{error}"),
+    };
+    let mut stack = Stack::start_on(&cluster.nodes()[0], |api| api.replicas = 3).await;
+    cluster.nodes()[1].url().clone_into(&mut stack.nats_url);
+    stack.is_live().await;
+    loses_and_hears_no_more(&stack).await;
+}
+
+async fn loses_and_hears_no_more(stack: &Stack) {
     let alice = stack.device("alice", &["project:1"]).await;
     let mallory = stack.device("mallory", &["project:1"]).await;
     // A device of her own making, which heeds nothing that the server says.

@@ -3,7 +3,7 @@
 //! The checks read what is on disk through a connection of their own, not what the engine says about it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use synchrotron_core::engine::{Engine, Limits};
@@ -16,6 +16,7 @@ use synchrotron_core::store::{Durability, FaultSwitch, FaultyStore, Reader, Row,
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use super::image::Image;
 use crate::fleet::{Fleet, Member};
 use crate::intent::DeviceEngine;
 use crate::rows::Rows;
@@ -46,34 +47,6 @@ pub(crate) struct LocalState {
     pub(crate) quarantined: BTreeMap<ActionId, String>,
     /// Whose rows the undo holds.
     pub(crate) undo_audiences: BTreeSet<AudienceKey>,
-}
-
-/// A database file and its write-ahead log.
-#[derive(PartialEq, Eq)]
-struct Image([Option<Vec<u8>>; 2]);
-
-impl Image {
-    const PARTS: [&'static str; 2] = ["", "-wal"];
-
-    fn of(path: &Path) -> Self {
-        Self(Self::PARTS.map(|part| std::fs::read(beside(path, part)).ok()))
-    }
-
-    /// Puts it back. Nobody may have the file open.
-    fn put(&self, path: &Path) {
-        for (part, bytes) in Self::PARTS.into_iter().zip(&self.0) {
-            match bytes {
-                Some(bytes) => std::fs::write(beside(path, part), bytes).expect("the folder is there"),
-                None => drop(std::fs::remove_file(beside(path, part))),
-            }
-        }
-    }
-}
-
-fn beside(path: &Path, part: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(part);
-    PathBuf::from(name)
 }
 
 /// A device's disk.

@@ -2,6 +2,7 @@
 
 mod device;
 mod home;
+mod image;
 mod link;
 mod parcel;
 mod rest;
