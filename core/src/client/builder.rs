@@ -30,6 +30,8 @@ pub struct Timing {
     pub retry_first: Duration,
     /// The longest wait after a failure.
     pub retry_max: Duration,
+    /// For how long a server that says that it is busy is asked again before the status says so.
+    pub patience: Duration,
     /// How often to look whether another process committed to the same database. Looking reads no file.
     pub elsewhere: Duration,
     /// While another process syncs this database: the longest wait before trying to take over. Jittered.
@@ -44,6 +46,7 @@ impl Default for Timing {
             slice_wait: Duration::from_millis(250),
             retry_first: Duration::from_millis(200),
             retry_max: Duration::from_secs(10),
+            patience: Duration::from_secs(20),
             elsewhere: Duration::from_millis(100),
             takeover: Duration::from_secs(1),
         }

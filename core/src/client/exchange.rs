@@ -275,7 +275,8 @@ impl Exchange {
     }
 
     pub(super) fn patience(&self) -> Patience {
-        Patience::new(Backoff::new(self.shared.timing.retry_first, self.shared.timing.retry_max))
+        let timing = &self.shared.timing;
+        Patience::new(Backoff::new(timing.retry_first, timing.retry_max), timing.patience)
     }
 
     fn soon_again(&self) -> Backoff {

@@ -6,35 +6,35 @@
 use std::time::Duration;
 
 use rand::Rng;
+use tokio::time::Instant;
 
 use super::backoff::Backoff;
-
-/// How often in a row a server may say that it is busy.
-const TIMES_MAX: u32 = 6;
 
 /// One series of answers that the server is busy.
 #[derive(Debug)]
 pub(super) struct Patience {
     backoff: Backoff,
-    times: u32,
+    lasts: Duration,
+    since: Option<Instant>,
 }
 
 impl Patience {
-    pub(super) fn new(backoff: Backoff) -> Self {
-        Self { backoff, times: 0 }
+    /// That lasts so long from the first such answer on.
+    pub(super) fn new(backoff: Backoff, lasts: Duration) -> Self {
+        Self { backoff, lasts, since: None }
     }
 
     /// How long to wait after one more such answer, at least as long as it says; `None` if patience is over.
     pub(super) fn wait(&mut self, asked: Duration) -> Option<Duration> {
-        self.times += 1;
+        let since = *self.since.get_or_insert_with(Instant::now);
         let wait = self.backoff.next().max(asked.mul_f64(rand::rng().random_range(1.0..1.5)));
-        (self.times <= TIMES_MAX).then_some(wait)
+        (since.elapsed() < self.lasts).then_some(wait)
     }
 
     /// The series is over.
     pub(super) fn reset(&mut self) {
         self.backoff.reset();
-        self.times = 0;
+        self.since = None;
     }
 }
 
@@ -42,16 +42,17 @@ impl Patience {
 mod tests {
     use super::*;
 
-    #[test]
-    fn it_waits_as_long_as_it_is_asked_to_and_ends() {
-        let asked = Duration::from_secs(3);
-        let mut patience = Patience::new(Backoff::new(Duration::from_millis(10), Duration::from_secs(1)));
+    #[tokio::test(start_paused = true)]
+    async fn it_waits_as_long_as_it_is_asked_to_and_ends() {
+        let (asked, lasts) = (Duration::from_secs(3), Duration::from_secs(20));
+        let mut patience = Patience::new(Backoff::new(Duration::from_millis(10), Duration::from_secs(1)), lasts);
         for _series in 0..2 {
-            for _time in 0..TIMES_MAX {
-                let wait = patience.wait(asked).expect("patience");
+            let begin = Instant::now();
+            while let Some(wait) = patience.wait(asked) {
                 assert!((asked..=asked * 3 / 2).contains(&wait), "{wait:?}");
+                tokio::time::sleep(wait).await;
             }
-            assert_eq!(patience.wait(asked), None);
+            assert!((lasts..lasts + asked * 2).contains(&begin.elapsed()), "{:?}", begin.elapsed());
             patience.reset();
         }
     }

@@ -94,6 +94,7 @@ pub(crate) fn quick() -> Timing {
     Timing {
         poll: Duration::from_millis(50),
         retry_first: Duration::from_millis(10),
+        patience: Duration::from_secs(2),
         elsewhere: Duration::from_millis(20),
         takeover: Duration::from_millis(100),
         ..Timing::default()
