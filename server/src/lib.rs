@@ -14,6 +14,8 @@ pub mod config;
 mod crypto;
 pub mod epoch;
 mod fetch;
+#[cfg(test)]
+mod fixture;
 mod ingest;
 mod lease;
 mod limits;

@@ -57,21 +57,13 @@ pub(crate) const OUTBOX: &str = "/* observe.outbox */ \
 #[cfg(test)]
 mod tests {
     use sqlx_core::executor::Executor;
-    use sqlx_postgres::PgPoolOptions;
-    use synchrotron_core::model::TableName;
 
     use super::*;
-    use crate::service::Service;
-    use crate::settings::Settings;
+    use crate::fixture;
 
     #[tokio::test]
     async fn the_outbox_is_counted_up_to_a_bound_and_its_oldest_slice_is_told() {
-        let postgres = synchrotron_testkit::postgres().await.expect("postgres");
-        let url = postgres.create_database("observe").await.expect("a database");
-        let pool = PgPoolOptions::new().max_connections(1).connect(&url).await.expect("connects");
-        pool.execute(include_str!("../tests/service/schema.sql")).await.expect("the schema");
-        let tables = vec![TableName::new("seats").expect("a name")];
-        Service::connect(&Settings::new(url, tables, b"a secret of these tests".as_slice())).await.expect("starts");
+        let (pool, _) = fixture::database("observe").await;
         assert_eq!(outbox(&pool).await.expect("looks"), (0, 0.0));
 
         let fill = "INSERT INTO synchrotron.outbox (audience_key, prev, through, created_at)

@@ -5,13 +5,10 @@ use std::sync::{Arc, Mutex};
 use sqlx_core::executor::Executor;
 use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::types::Oid;
-use sqlx_postgres::{PgConnection, PgPoolOptions, Postgres};
-use synchrotron_core::model::TableName;
+use sqlx_postgres::{PgConnection, Postgres};
 use tracing::instrument::WithSubscriber;
 
-use crate::service::Service;
-use crate::settings::Settings;
-use crate::{capture, compaction, fetch, ingest, materialize, observe, pg, slices, snapshot, status, wakeups};
+use crate::{capture, compaction, fetch, fixture, ingest, materialize, observe, pg, slices, snapshot, status, wakeups};
 
 /// 20,000 records in 50 audiences, each row with ten effects.
 const FILL: &str = "
@@ -126,12 +123,7 @@ async fn explain(conn: &mut PgConnection, sql: &str, arguments: &str) -> String 
 
 #[tokio::test]
 async fn no_request_scans_the_log() {
-    let postgres = synchrotron_testkit::postgres().await.expect("postgres");
-    let url = postgres.create_database("plans").await.expect("a database");
-    let pool = PgPoolOptions::new().max_connections(1).connect(&url).await.expect("connects");
-    pool.execute(include_str!("../tests/service/schema.sql")).await.expect("the schema");
-    let tables = vec![TableName::new("seats").expect("a name")];
-    Service::connect(&Settings::new(url, tables, b"a secret of these tests".as_slice())).await.expect("starts");
+    let (pool, _) = fixture::database("plans").await;
     pool.execute(FILL).await.expect("fills");
 
     let mut conn = pool.acquire().await.expect("connects");
@@ -155,12 +147,7 @@ async fn no_request_scans_the_log() {
 /// What a function of ours runs is not in the plan of who calls it: Postgres tells it where it is asked to.
 #[tokio::test]
 async fn no_opening_scans_the_log() {
-    let postgres = synchrotron_testkit::postgres().await.expect("postgres");
-    let url = postgres.create_database("plans").await.expect("a database");
-    let pool = PgPoolOptions::new().max_connections(1).connect(&url).await.expect("connects");
-    pool.execute(include_str!("../tests/service/schema.sql")).await.expect("the schema");
-    let tables = vec![TableName::new("seats").expect("a name")];
-    Service::connect(&Settings::new(url, tables, b"a secret of these tests".as_slice())).await.expect("starts");
+    let (pool, _) = fixture::database("plans").await;
     pool.execute(FILL).await.expect("fills");
     let telling = "LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET auto_explain.log_level = notice; \
         SET auto_explain.log_nested_statements = on; SET client_min_messages = notice";
@@ -210,13 +197,8 @@ impl std::io::Write for Told {
 /// With the index that every tracked table should have, a snapshot reads its audiences and nothing else.
 #[tokio::test]
 async fn no_snapshot_scans_an_indexed_table() {
-    let postgres = synchrotron_testkit::postgres().await.expect("postgres");
-    let url = postgres.create_database("plans").await.expect("a database");
-    let pool = PgPoolOptions::new().max_connections(1).connect(&url).await.expect("connects");
-    pool.execute(include_str!("../tests/service/schema.sql")).await.expect("the schema");
-    let seats = TableName::new("seats").expect("a name");
-    let settings = Settings::new(url, vec![seats.clone()], b"a secret of these tests".as_slice());
-    Service::connect(&settings).await.expect("starts");
+    let (pool, settings) = fixture::database("plans").await;
+    let seats = &settings.tables[0];
     let mut conn = pool.acquire().await.expect("connects");
     let index = "SELECT 'seats'::regclass::oid";
     let oid =
@@ -232,10 +214,10 @@ async fn no_snapshot_scans_an_indexed_table() {
     conn.execute(fill).await.expect("fills");
     drop(conn);
     let catalogue = materialize::Catalogue::load(&pool, &settings).await.expect("loads");
-    let rows = snapshot::rows_of(catalogue.table(&seats).expect("tracked"));
-    let count = snapshot::count_of(catalogue.table(&seats).expect("tracked"));
+    let rows = snapshot::rows_of(catalogue.table(seats).expect("tracked"));
+    let count = snapshot::count_of(catalogue.table(seats).expect("tracked"));
     let mut conn = pool.acquire().await.expect("connects");
-    let some = capture::rows_with_ids(catalogue.table(&seats).expect("tracked"));
+    let some = capture::rows_with_ids(catalogue.table(seats).expect("tracked"));
     let plan = explain(&mut conn, &some, "ARRAY['project:p1'], ARRAY['r1', 'r2']").await;
     assert!(plan.contains("seats_pkey"), "{some}\n{plan}");
     conn.execute("SET role synchrotron_user; SET synchrotron.user_id = 'u1'").await.expect("sets");

@@ -71,9 +71,9 @@ impl FaultSwitch {
         self.armed().fired
     }
 
-    /// Whether a commit was made since this was asked last that keeps itself, and all before it, through a power cut.
+    /// Whether a commit was made, since this was asked last, that keeps itself, and all before it, through a power cut.
     #[must_use]
-    pub fn has_synced(&self) -> bool {
+    pub fn take_synced(&self) -> bool {
         std::mem::take(&mut self.armed().synced)
     }
 

@@ -17,7 +17,6 @@ use sqlx_core::row::Row;
 use sqlx_postgres::{PgConnection, PgRow};
 use synchrotron_core::model::{ActionId, AudienceKey, ClientId, Cursor, Epoch, Hlc, ReplayKey, RowKey, ServerIngestId};
 use synchrotron_core::wire::Outcome;
-use uuid::Uuid;
 
 use super::age::Places;
 use super::gate::LockedHeads;
@@ -106,21 +105,17 @@ impl Opening {
             .fetch_all(conn)
             .await?;
         let rows: Vec<&RowKey> = rows.keys().map(|(_, key)| key).collect();
-        let mut opening = Self::nothing_of(uploads);
-        let mut epoch = None;
+        let mut opening = Self::nothing_of(uploads, epoch_of(&found)?);
         for row in &found {
-            match row.try_get("thing")? {
-                "epoch" => epoch = Some(Epoch::from_uuid(row.try_get("id")?)),
-                thing => opening.add(thing, row, uploads, &rows)?,
-            }
+            opening.add(row, uploads, &rows)?;
         }
-        Ok(Self { epoch: epoch.ok_or(sqlx_core::Error::RowNotFound)?, ..opening })
+        Ok(opening)
     }
 
-    fn nothing_of(uploads: &[&Open<'_>]) -> Self {
+    fn nothing_of(uploads: &[&Open<'_>], epoch: Epoch) -> Self {
         Self {
             owners: HashMap::new(),
-            epoch: Epoch::from_uuid(Uuid::nil()),
+            epoch,
             answers: HashMap::new(),
             audiences: uploads.iter().map(|open| (open.place, BTreeSet::new())).collect(),
             known: Known::default(),
@@ -131,16 +126,11 @@ impl Opening {
         }
     }
 
-    fn add(
-        &mut self,
-        thing: &str,
-        row: &PgRow,
-        uploads: &[&Open<'_>],
-        rows: &[&RowKey],
-    ) -> Result<(), sqlx_core::Error> {
+    fn add(&mut self, row: &PgRow, uploads: &[&Open<'_>], rows: &[&RowKey]) -> Result<(), sqlx_core::Error> {
         let place = || Ok::<_, sqlx_core::Error>(index(row)?).map(|index| uploads[index].place);
         let key = || AudienceKey::new(row.try_get::<String, _>("key")?).map_err(unreadable);
-        match thing {
+        match row.try_get("thing")? {
+            "epoch" => {}
             "client" => {
                 self.owners.insert(ClientId::from_uuid(row.try_get("id")?), row.try_get("key")?);
             }
@@ -174,6 +164,15 @@ fn basis_of(gate: HeadGate, open: &Open<'_>) -> String {
         }
     };
     serde_json::to_string(&cursors).expect("BUG: texts and numbers are JSON")
+}
+
+fn epoch_of(found: &[PgRow]) -> Result<Epoch, sqlx_core::Error> {
+    for row in found {
+        if row.try_get::<&str, _>("thing")? == "epoch" {
+            return Ok(Epoch::from_uuid(row.try_get("id")?));
+        }
+    }
+    Err(sqlx_core::Error::RowNotFound)
 }
 
 fn index(row: &PgRow) -> Result<usize, sqlx_core::Error> {

@@ -9,8 +9,8 @@
 //! - A row's real `audience_key` is the one that the patch names, before and after.
 //! - Accepted history is never judged again.
 //!
-//! Cost: one statement for a run of effects in order ([`runs`]), or for those of many users ([`script`]); for a late one, the effects of that one row from its
-//! newest image or whole-row effect beneath it on ([`images`]).
+//! Cost: one statement for a run of effects in order ([`runs`]), or for those of many users ([`script`]); for a late one,
+//! the effects of that one row from its newest image or whole-row effect beneath it on ([`images`]).
 
 mod apply;
 mod catalogue;

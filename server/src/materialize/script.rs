@@ -150,22 +150,9 @@ mod tests {
     use sqlx_core::connection::Connection;
     use sqlx_core::query_scalar::query_scalar;
     use sqlx_postgres::{PgConnection, PgDatabaseError, Postgres};
-    use synchrotron_core::model::TableName;
 
     use super::*;
-    use crate::service::Service;
-    use crate::settings::Settings;
-
-    async fn database() -> PgConnection {
-        use sqlx_core::executor::Executor;
-        let postgres = synchrotron_testkit::postgres().await.expect("postgres");
-        let url = postgres.create_database("script").await.expect("a database");
-        let mut conn = PgConnection::connect(&url).await.expect("connects");
-        conn.execute(include_str!("../../tests/service/schema.sql")).await.expect("the schema");
-        let seats = vec![TableName::new("seats").expect("a name")];
-        Service::connect(&Settings::new(url, seats, b"a secret of these tests".as_slice())).await.expect("starts");
-        conn
-    }
+    use crate::fixture;
 
     async fn run(conn: &mut PgConnection, statements: &[String], argument: &str) -> Result<(), sqlx_core::Error> {
         let mut tx = conn.begin().await?;
@@ -179,7 +166,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_keeps_so_many_statements_and_no_more() {
-        let mut conn = database().await;
+        let mut conn = fixture::database("script").await.0.acquire().await.expect("connects");
         for number in 0..250 {
             // Statements of a transaction that is rolled back are prepared all the same, and are not forgotten.
             let argument = if number % 3 == 0 { "no array" } else { "{x}" };
@@ -189,13 +176,13 @@ mod tests {
         }
         let counted =
             query_scalar::<Postgres, i64>("SELECT count(*) FROM pg_prepared_statements WHERE name ~ '^synchrotron_'");
-        let kept = counted.fetch_one(&mut conn).await.expect("counts");
+        let kept = counted.fetch_one(&mut *conn).await.expect("counts");
         assert!((1..=250 * 2 / 3).contains(&kept), "{kept}");
     }
 
     #[tokio::test]
     async fn what_fails_tells_no_values() {
-        let mut conn = database().await;
+        let mut conn = fixture::database("script").await.0.acquire().await.expect("connects");
         let statement = "SELECT v, (v::integer)::text FROM unnest($1::text[]) v".to_owned();
         let Err(sqlx_core::Error::Database(error)) = run(&mut conn, &[statement], "{secret}").await else {
             panic!("a text became an integer")

@@ -27,6 +27,26 @@ async fn slices_form_a_chain() {
     }
 }
 
+/// What follows the slice that was sent before is not read again: here it would not be found.
+#[tokio::test]
+async fn a_slice_that_follows_another_goes_without_the_outbox() {
+    let stack = Stack::start().await;
+    let alice = stack.device("alice", &["project:1"]).await;
+    let bob = stack.device("bob", &["project:1"]).await;
+    let mut events = bob.subscribe(&["project:1"]).await;
+    alice.accepted(&alice.seat("first", "project:1")).await;
+    let first = events.slice().await;
+    stack
+        .execute(
+            "CREATE FUNCTION empty_outbox() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN DELETE FROM synchrotron.outbox; RETURN NULL; END $$;
+             CREATE TRIGGER emptied AFTER INSERT ON synchrotron.outbox EXECUTE FUNCTION empty_outbox()",
+        )
+        .await;
+    alice.accepted(&alice.seat("second", "project:1")).await;
+    assert_eq!(events.slice().await.prev, first.through);
+}
+
 #[tokio::test]
 async fn audience_keys_of_any_kind_travel() {
     let stack = Stack::start().await;

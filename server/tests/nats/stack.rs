@@ -121,6 +121,12 @@ impl Stack {
         connecting.await.expect("in time").expect("the network lives");
     }
 
+    /// Does something in the database that no server does.
+    pub(crate) async fn execute(&self, sql: &'static str) {
+        let mut connection = PgConnection::connect(&self.database).await.expect("connects");
+        connection.execute(sql).await.expect("does");
+    }
+
     /// Puts a user into an audience.
     pub(crate) async fn allow(&self, user: &str, audience: &str) {
         let mut connection = PgConnection::connect(&self.database).await.expect("connects");

@@ -123,7 +123,7 @@ impl Home {
 
     /// To be called after it: what it synced, and all before that, is kept.
     pub(crate) fn after_call(&mut self) {
-        if self.switch.has_synced() {
+        if self.switch.take_synced() {
             self.synced = None;
         }
     }

@@ -33,7 +33,7 @@ impl Chains {
                 return None;
             }
             if sent < slice.through {
-                self.send(&slice);
+                self.note(&slice);
                 next.push((id, slice));
             }
         }
@@ -41,7 +41,7 @@ impl Chains {
     }
 
     /// Notes a slice that is sent.
-    pub(super) fn send(&mut self, slice: &Slice) {
+    pub(super) fn note(&mut self, slice: &Slice) {
         if self.epoch != Some(slice.epoch) || self.through.len() >= AUDIENCES_MAX {
             self.through.clear();
             self.epoch = Some(slice.epoch);
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn what_follows_goes_and_what_was_sent_does_not_go_again() {
         let mut chains = Chains::default();
-        chains.send(&slice(1, "a", 0, 5));
+        chains.note(&slice(1, "a", 0, 5));
         assert_eq!(
             continued(&mut chains, &[slice(1, "a", 0, 5), slice(1, "a", 5, 7), slice(1, "a", 7, 9)]),
             Some(vec![7, 9])
@@ -96,11 +96,11 @@ mod tests {
     fn whatever_may_follow_another_is_looked_up() {
         let mut chains = Chains::default();
         assert_eq!(continued(&mut chains, &[slice(1, "a", 0, 5)]), None, "nothing is known");
-        chains.send(&slice(1, "a", 0, 5));
+        chains.note(&slice(1, "a", 0, 5));
         assert_eq!(continued(&mut chains, &[slice(1, "a", 6, 7)]), None, "another process committed 6");
         assert_eq!(continued(&mut chains, &[slice(1, "b", 0, 6)]), None, "another audience");
         assert_eq!(continued(&mut chains, &[slice(2, "a", 5, 7)]), None, "another history");
-        chains.send(&slice(2, "a", 2, 3));
+        chains.note(&slice(2, "a", 2, 3));
         assert_eq!(continued(&mut chains, &[slice(2, "a", 3, 4)]), Some(vec![4]));
     }
 }

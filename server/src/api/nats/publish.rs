@@ -20,7 +20,7 @@ use synchrotron_core::wire::{self, Slice};
 use synchrotron_nats::link::Link;
 use synchrotron_nats::subjects::{AudienceToken, Subjects};
 use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::MissedTickBehavior;
 use tracing::Instrument;
 
@@ -59,11 +59,11 @@ async fn publish_for_ever(api: &Api, publisher: &Publisher<'_>) -> Result<(), Na
     let mut sweep = tokio::time::interval(api.settings.sweep_every);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let told = tokio::select! {
+        let slices = tokio::select! {
             _ = sweep.tick() => None,
-            told = fresh.recv() => gathered(told, &mut fresh),
+            slices = told(&mut fresh) => slices,
         };
-        match told.and_then(|slices| chains.continued_by(slices)) {
+        match slices.and_then(|slices| chains.continued_by(slices)) {
             Some(mut next) => {
                 while !next.is_empty() {
                     let rest = next.split_off(next.len().min(PAGE));
@@ -75,24 +75,24 @@ async fn publish_for_ever(api: &Api, publisher: &Publisher<'_>) -> Result<(), Na
     }
 }
 
-/// The slices of all commits that were told by now, in the order of the outbox; `None` if there are others.
-fn gathered(first: Result<Arc<Fresh>, RecvError>, fresh: &mut broadcast::Receiver<Arc<Fresh>>) -> Option<Fresh> {
+/// Waits for a commit. The slices of all that are told by then, in the order of the outbox; `None` if there are others in it.
+async fn told(fresh: &mut broadcast::Receiver<Arc<Fresh>>) -> Option<Fresh> {
     let mut all = Fresh::new();
-    let mut next = first.map_err(|error| match error {
-        RecvError::Closed => unreachable!("BUG: the service is ours, and tells as long as it lives"),
-        RecvError::Lagged(missed) => TryRecvError::Lagged(missed),
-    });
-    let mut complete = true;
+    // One who was too slow to hear has missed some.
+    let mut next = fresh.recv().await.ok()?;
     loop {
-        match next {
-            Ok(slices) if !slices.is_empty() => all.append(&mut Arc::unwrap_or_clone(slices)),
-            Err(TryRecvError::Empty | TryRecvError::Closed) => break,
-            Ok(_) | Err(TryRecvError::Lagged(_)) => complete = false,
+        if next.is_empty() {
+            return None;
         }
-        next = fresh.try_recv();
+        all.append(&mut Arc::unwrap_or_clone(next));
+        next = match fresh.try_recv() {
+            Ok(next) => next,
+            Err(TryRecvError::Empty) => break,
+            Err(TryRecvError::Lagged(_) | TryRecvError::Closed) => return None,
+        };
     }
     all.sort_by_key(|(id, _)| *id);
-    complete.then_some(all)
+    Some(all)
 }
 
 /// Publishes what is left, once.
@@ -107,7 +107,7 @@ async fn publish_outbox(api: &Api, publisher: &Publisher<'_>, chains: &mut Chain
     loop {
         let page = api.service.unpublished_slices(PAGE).await?;
         let count = page.len();
-        page.iter().for_each(|(_, slice)| chains.send(slice));
+        page.iter().for_each(|(_, slice)| chains.note(slice));
         publish(api, publisher, page).await?;
         if count < PAGE {
             return Ok(());
