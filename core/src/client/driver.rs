@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
+use super::carrying::{carrying, carrying_changes};
 use super::exchange::{Exchange, Uploaded};
 use super::leadership::Leadership;
 use super::shared::Shared;
@@ -30,11 +31,9 @@ use super::slot::SyncRequest;
 use super::{Connection, FailedPass, SyncError};
 use crate::engine::{EngineError, Received};
 use crate::model::AudienceKey;
-use crate::network::{Carrier, CarrierReason, Ingress, Network};
+use crate::network::{Carrier, Ingress, Network};
 use crate::store::StoreError;
 
-/// How soon a change of carrier is noticed. Looking costs no message.
-const CARRIER_LOOK: Duration = Duration::from_millis(250);
 /// A session that was in step with the server for so long ends a series of failures.
 const SOUND_AFTER: Duration = Duration::from_secs(1);
 /// The first wait for the lead: a client that was closed just now may still be giving it up.
@@ -112,6 +111,14 @@ enum Woken {
     Look,
 }
 
+/// What a session does next.
+enum Next {
+    Upload,
+    /// Nothing waits to be uploaded.
+    Wait,
+    End,
+}
+
 impl Driver {
     /// Waits until this driver is the one that syncs the database.
     async fn lead(&mut self) {
@@ -140,26 +147,29 @@ impl Driver {
         // Nothing but a look puts the next one off: what is pushed says nothing of what is missing.
         let mut due = Instant::now();
         self.take_requests();
-        if !self.look(&audiences, &mut due).await? {
-            return Ok(());
-        }
+        let mut next = self.look(&audiences, &mut due).await?;
         let mut patience = self.exchange.patience();
         // While the server is busy, uploads wait until then; what others do is received all the same.
         let mut put_off: Option<Instant> = None;
         loop {
-            if put_off.is_none_or(|until| until <= Instant::now()) {
-                put_off = match self.exchange.upload(&audiences).await? {
-                    Uploaded::All => None,
-                    Uploaded::OtherAudiences => return Ok(()),
-                    Uploaded::PutOff { after, outcome } => match patience.wait(after) {
-                        Some(wait) => Some(Instant::now() + wait),
-                        None => return Err(SyncError::NotTaken { outcome }),
-                    },
-                };
+            let may_upload = put_off.is_none_or(|until| until <= Instant::now());
+            match next {
+                Next::Upload if may_upload => {
+                    put_off = match self.exchange.upload(&audiences).await? {
+                        Uploaded::All => None,
+                        Uploaded::OtherAudiences => return Ok(()),
+                        Uploaded::PutOff { after, outcome } => match patience.wait(after) {
+                            Some(wait) => Some(Instant::now() + wait),
+                            None => return Err(SyncError::NotTaken { outcome }),
+                        },
+                    }
+                }
+                Next::Upload | Next::Wait => {}
+                Next::End => return Ok(()),
             }
             if put_off.is_none() {
                 patience.reset();
-                self.pass_done().await?;
+                self.pass_done();
             }
             let woken = tokio::select! {
                 event = ingress.next() => Woken::Ingress(event),
@@ -179,42 +189,41 @@ impl Driver {
                     Woken::Work
                 }
             };
-            if !self.attend(woken, &audiences, &mut due).await? {
-                return Ok(());
-            }
+            next = self.attend(woken, &audiences, &mut due).await?;
         }
     }
 
-    /// Receives what woke it; false if the session is over.
+    /// Receives what woke it.
     async fn attend(
         &mut self,
         woken: Woken,
         audiences: &BTreeSet<AudienceKey>,
         due: &mut Instant,
-    ) -> Result<bool, SyncError> {
+    ) -> Result<Next, SyncError> {
         match woken {
-            Woken::Work => Ok(true),
+            Woken::Work => Ok(Next::Upload),
             Woken::Look | Woken::Ingress(Some(Ingress::Wakeup)) => {
                 self.take_requests();
                 self.look(audiences, due).await
             }
-            Woken::Ingress(None) => Ok(false),
-            Woken::Ingress(Some(Ingress::Slice(slice))) => match self.exchange.receive(slice).await? {
-                Received::Integrated(_) | Received::Known => Ok(true),
-                Received::Waiting => {
-                    *due = (*due).min(Instant::now() + self.exchange.shared.timing.slice_wait);
-                    Ok(true)
+            Woken::Ingress(None) => Ok(Next::End),
+            Woken::Ingress(Some(Ingress::Slice(slice))) => {
+                let (received, has_unsent) = self.exchange.receive(slice).await?;
+                match received {
+                    Received::Integrated(_) | Received::Known => {}
+                    Received::Waiting => *due = (*due).min(Instant::now() + self.exchange.shared.timing.slice_wait),
+                    Received::Gap => return self.look(audiences, due).await,
                 }
-                Received::Gap => self.look(audiences, due).await,
-            },
+                Ok(if has_unsent { Next::Upload } else { Next::Wait })
+            }
         }
     }
 
-    /// Fetches, and says when to look again; false if the user's audiences are others.
-    async fn look(&self, audiences: &BTreeSet<AudienceKey>, due: &mut Instant) -> Result<bool, SyncError> {
+    /// Fetches, and says when to look again. The session is over if the user's audiences are others.
+    async fn look(&self, audiences: &BTreeSet<AudienceKey>, due: &mut Instant) -> Result<Next, SyncError> {
         let same = self.exchange.fetch(audiences).await?;
         *due = Instant::now() + self.interval();
-        Ok(same)
+        Ok(if same { Next::Upload } else { Next::End })
     }
 
     /// Live events; a network that cannot push now is polled.
@@ -228,9 +237,7 @@ impl Driver {
         }
     }
 
-    async fn pass_done(&mut self) -> Result<(), SyncError> {
-        let shared = Arc::clone(&self.exchange.shared);
-        self.exchange.step(move |engine| shared.count(engine)).await?;
+    fn pass_done(&mut self) {
         let (carrier, reason) = carrying(&*self.exchange.network);
         let since_ms = match self.carried {
             Some((same, since_ms)) if same == carrier => since_ms,
@@ -245,7 +252,6 @@ impl Driver {
         });
         self.online_since.get_or_insert_with(Instant::now);
         self.answer(&Ok(()));
-        Ok(())
     }
 
     /// Lets everybody who asked by now wait for the pass that begins now.
@@ -300,21 +306,5 @@ impl Driver {
             () = sleep(wait) => {}
             Some(request) = self.requests.recv() => self.waiting.push(request),
         }
-    }
-}
-
-/// What carries messages now, and why.
-fn carrying(network: &dyn Network) -> (Carrier, CarrierReason) {
-    (network.carrier(), network.reason())
-}
-
-/// Waits until something other than `before` carries messages, or for another reason.
-async fn carrying_changes(network: &dyn Network, before: (Carrier, CarrierReason)) -> (Carrier, CarrierReason) {
-    loop {
-        let now = carrying(network);
-        if now != before {
-            return now;
-        }
-        sleep(CARRIER_LOOK).await;
     }
 }

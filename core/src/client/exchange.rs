@@ -78,15 +78,16 @@ impl Exchange {
         .await
     }
 
-    /// Takes a live slice.
-    pub(super) async fn receive(&self, slice: Slice) -> Result<Received, SyncError> {
+    /// Takes a live slice; tells whether anything waits to be uploaded then, too.
+    pub(super) async fn receive(&self, slice: Slice) -> Result<(Received, bool), SyncError> {
         let shared = Arc::clone(&self.shared);
         self.step(move |engine| {
             let received = engine.receive(slice)?;
             if let Received::Integrated(committed) = &received {
                 shared.publish(committed.clone());
+                shared.count(engine)?;
             }
-            Ok(received)
+            Ok((received, engine.has_unsent()?))
         })
         .await
     }
@@ -208,11 +209,8 @@ impl Exchange {
         let mut again = self.soon_again();
         let mut settled: Vec<ActionId> = Vec::new();
         let mut restamped = false;
-        loop {
-            let batch_id = BatchId::from_uuid(Uuid::now_v7());
-            let Some(sent) = self.step(move |engine| engine.next_batch(batch_id)).await? else {
-                return Ok(Uploaded::All);
-            };
+        let mut next = self.next_batch().await?;
+        while let Some(sent) = next {
             let ids = sent.batch.records.iter().map(|record| record.id).collect();
             if ids == settled {
                 // The server said that it is done with them, and they are still here.
@@ -221,7 +219,9 @@ impl Exchange {
             let span =
                 tracing::debug_span!("upload", batch_id = %sent.batch.batch_id, records = sent.batch.records.len());
             let outcome = self.network.upload(&sent.batch).instrument(span).await?;
-            match self.conclude(sent, outcome.clone()).await? {
+            let (concluded, ready) = self.conclude(sent, outcome.clone()).await?;
+            next = ready;
+            match concluded {
                 Concluded::Settled(_) => settled = ids,
                 Concluded::Restamped(_) if !restamped => restamped = true,
                 Concluded::Fetch | Concluded::Snapshot => {
@@ -230,6 +230,7 @@ impl Exchange {
                         return Ok(Uploaded::OtherAudiences);
                     }
                     sleep(again.next()).await;
+                    next = self.next_batch().await?;
                 }
                 Concluded::Later => {
                     return match outcome {
@@ -242,17 +243,31 @@ impl Exchange {
                 Concluded::Restamped(_) => return Err(SyncError::NotTaken { outcome }),
             }
         }
+        Ok(Uploaded::All)
     }
 
-    async fn conclude(&self, sent: SentBatch, outcome: Outcome) -> Result<Concluded, SyncError> {
-        let shared = Arc::clone(&self.shared);
+    /// What goes next; the status shows what is pending by then.
+    async fn next_batch(&self) -> Result<Option<SentBatch>, SyncError> {
+        let (shared, batch_id) = (Arc::clone(&self.shared), BatchId::from_uuid(Uuid::now_v7()));
+        self.step(move |engine| {
+            shared.count(engine)?;
+            engine.next_batch(batch_id)
+        })
+        .await
+    }
+
+    /// Takes an outcome; with what goes next, where that needs no fetch before.
+    async fn conclude(&self, sent: SentBatch, outcome: Outcome) -> Result<(Concluded, Option<SentBatch>), SyncError> {
+        let (shared, batch_id) = (Arc::clone(&self.shared), BatchId::from_uuid(Uuid::now_v7()));
         self.step(move |engine| {
             let concluded = engine.conclude(&sent, &outcome, now_ms())?;
-            if let Concluded::Settled(committed) | Concluded::Restamped(committed) = &concluded {
-                shared.publish(committed.clone());
-                shared.count(engine)?;
-            }
-            Ok(concluded)
+            let (Concluded::Settled(committed) | Concluded::Restamped(committed)) = &concluded else {
+                return Ok((concluded, None));
+            };
+            shared.publish(committed.clone());
+            shared.count(engine)?;
+            let next = engine.next_batch(batch_id)?;
+            Ok((concluded, next))
         })
         .await
     }

@@ -24,6 +24,7 @@
 
 mod backoff;
 mod builder;
+mod carrying;
 mod driver;
 mod elsewhere;
 mod error;

@@ -150,6 +150,14 @@ impl<S: Store> Engine<S> {
         self.read(|txn| Ok(txn.pending_count()?))
     }
 
+    /// Whether anything of this device's own waits for the server: actions, or corrections.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`].
+    pub fn has_unsent(&mut self) -> Result<bool, EngineError> {
+        self.read(|txn| Ok(txn.first_unsent()?.is_some()))
+    }
+
     fn read<T>(&mut self, read: impl FnOnce(&dyn StoreTxn) -> Result<T, EngineError>) -> Result<T, EngineError> {
         let txn = self.store.begin()?;
         read(&*txn)

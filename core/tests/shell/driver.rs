@@ -1,10 +1,13 @@
 //! The driver goes on: whatever the network does, whoever gives up, and without spinning.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::join_all;
+use serde::{Deserialize, Serialize};
+use synchrotron_core::action::{Action, ActionError, Context};
 use synchrotron_core::client::{Client, ClientError, Connection, SyncError, Timing};
 use synchrotron_core::model::{AudienceKey, Cursor, Epoch, UserId};
 use synchrotron_core::network::Ingress;
@@ -13,7 +16,7 @@ use synchrotron_core::wire::Slice;
 use uuid::Uuid;
 
 use crate::scripted::{CALLS, Call, Fault, Scripted};
-use crate::support::{Break, World, alice, note, open, open_for, quick, soon, within};
+use crate::support::{Break, World, alice, insert, note, open, open_for, quick, soon, within};
 
 async fn online(world: &World, name: &str) -> (Client, Arc<Scripted>) {
     let client = world.client(name).await;
@@ -320,4 +323,39 @@ async fn a_busy_audience_does_not_keep_a_missed_change_of_another_one_waiting() 
         }
     })
     .await;
+}
+
+/// Whether the app is the version that tags what it notes.
+static TAGS: AtomicBool = AtomicBool::new(false);
+
+/// Writes a note; with a newer version of the app, a tag too.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Grown {}
+
+impl Action for Grown {
+    const TAG: &'static str = "grown_v1";
+    type Output = ();
+
+    fn run(&self, ctx: &mut Context<'_>) -> Result<(), ActionError> {
+        insert(ctx, "notes", &"grown".to_owned())?;
+        if TAGS.load(Ordering::SeqCst) { insert(ctx, "tags", &"grown".to_owned()) } else { Ok(()) }
+    }
+}
+
+#[tokio::test]
+async fn a_correction_that_a_slice_leads_to_is_sent_at_once() {
+    let world = World::new();
+    let (laptop, _) = online(&world, "laptop").await;
+    let seldom = Timing { head_check: Duration::from_secs(3_600), ..quick() };
+    let phone = open(&world.path("phone"), seldom).await;
+    phone.go_online(Arc::new(world.server.connect(alice())));
+    within(phone.sync_now()).await;
+    laptop.go_offline();
+    within(laptop.execute(Grown {})).await;
+    TAGS.store(true, Ordering::SeqCst);
+    laptop.go_online(Arc::new(world.server.connect(alice())));
+    let mut tags = laptop.live_query("SELECT text FROM tags", &[]);
+    let tagged = async { while within(async { tags.next().await.expect("the client lives") }).await.is_empty() {} };
+    soon(tagged).await;
+    assert_eq!(world.server.log().len(), 2, "the action and its correction");
 }

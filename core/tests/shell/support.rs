@@ -76,7 +76,7 @@ impl Action for Break {
     }
 }
 
-fn insert(ctx: &mut Context<'_>, table: &str, text: &String) -> Result<(), ActionError> {
+pub(crate) fn insert(ctx: &mut Context<'_>, table: &str, text: &String) -> Result<(), ActionError> {
     let audience = format!("user:{}", ctx.user_id());
     ctx.insert(table, &[("text", text.into()), ("audience_key", audience.into())]).map(drop)
 }
@@ -121,6 +121,7 @@ pub(crate) fn open_builder(user: &str, path: &Path, timing: Timing) -> ClientBui
         .action::<Tag>()
         .action::<Break>()
         .action::<crate::readers::Slow>()
+        .action::<crate::driver::Grown>()
         .durability(Durability::Normal)
         .timing(timing)
 }

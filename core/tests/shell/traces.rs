@@ -68,6 +68,8 @@ async fn what_a_device_integrates_names_the_trace_that_another_executed_in() {
     let heard = listening();
     let world = World::new();
     let (a, b) = (client(&world, "a").await, client(&world, "b").await);
+    // A device that comes later takes a snapshot, in which no action is integrated.
+    within(b.sync_now()).await;
     let trace: TraceParent = TRACE.parse().expect("well-formed");
     let execution = CURRENT.scope(trace, within(a.execute(note("traced")))).await;
     let untraced = within(a.execute(note("untraced"))).await;
