@@ -133,6 +133,28 @@ pub enum SyncError {
     },
 }
 
+impl SyncError {
+    /// Whether the server did not believe the token, so that this client's work waits for one that holds. The driver asks
+    /// the app's [`TokenSource`](crate::network::TokenSource) for another each time it tries again; an app may ask its user
+    /// to sign in. Nothing is lost meanwhile.
+    ///
+    /// ```
+    /// use synchrotron_core::client::SyncError;
+    /// use synchrotron_core::network::{Carrier, NetworkError};
+    ///
+    /// let error = SyncError::from(NetworkError::Unauthenticated { carrier: Carrier::Nats });
+    /// assert!(error.is_unauthenticated());
+    /// ```
+    #[must_use]
+    pub const fn is_unauthenticated(&self) -> bool {
+        match self {
+            Self::Network(error) => error.is_unauthenticated(),
+            Self::NotTaken { outcome } => matches!(outcome, Outcome::Unauthenticated { .. }),
+            _ => false,
+        }
+    }
+}
+
 impl From<ClientError> for SyncError {
     /// Only steps of the engine pass through here.
     fn from(error: ClientError) -> Self {

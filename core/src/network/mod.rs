@@ -160,7 +160,14 @@ pub enum NetworkError {
     /// The server answered that it will not serve this.
     #[error(transparent)]
     Fault(#[from] Fault),
-    /// The carrier does not let this device do it, or not say who it is; the next may.
+    /// The carrier does not let this device in: its token does not hold, or nobody can say now whether it does; the next
+    /// may.
+    #[error("{carrier:?} does not let this device in: its token does not hold, or no server can say whether it does")]
+    Unauthenticated {
+        /// Which carrier.
+        carrier: Carrier,
+    },
+    /// The carrier does not let this device do it; the next may.
     #[error("{carrier:?} does not permit {what}")]
     NotPermitted {
         /// Which carrier.
@@ -190,8 +197,16 @@ impl NetworkError {
     /// Whether another carrier may succeed where this one failed.
     #[must_use]
     pub const fn is_carrier_trouble(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Timeout { .. } | Self::NotPermitted { .. })
-            || self.is_too_large()
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::Timeout { .. } | Self::Unauthenticated { .. } | Self::NotPermitted { .. }
+        ) || self.is_too_large()
+    }
+
+    /// Whether the device was not let in with the token that it showed. Its work waits for one that holds.
+    #[must_use]
+    pub const fn is_unauthenticated(&self) -> bool {
+        matches!(self, Self::Unauthenticated { .. } | Self::Fault(Fault { code: FaultCode::Unauthenticated, .. }))
     }
 
     /// Whether a message did not fit, on its way there or back: nothing is wrong with the carrier.

@@ -274,7 +274,7 @@ impl Device {
         let outcome = wait_for("an outcome", PATIENCE, async || match self.network.upload(batch).await {
             Ok(Outcome::Retry { .. }) | Err(NetworkError::Unavailable { .. } | NetworkError::Timeout { .. }) => None,
             // NATS refuses those who connect while no server tells it who they are.
-            Err(NetworkError::NotPermitted { .. }) if !*self.network.connected().borrow() => None,
+            Err(NetworkError::Unauthenticated { .. }) => None,
             decided => Some(decided),
         });
         let outcome = outcome.await.expect("an outcome");

@@ -61,19 +61,19 @@ async fn a_refused_token_is_replaced_by_the_next_attempt() {
 }
 
 #[tokio::test]
-async fn nobody_is_let_in_without_a_token_that_holds() {
+async fn u12_nobody_is_let_in_without_a_token_that_holds() {
     let stack = Stack::start().await;
     let client_id = ClientId::from_uuid(Uuid::new_v4());
     let none = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSIsImV4cCI6OTk5OTk5OTk5OX0.".to_owned();
     let expired = token("alice", -3_600);
     for refused in ["".to_owned(), "not.a.token".to_owned(), none, expired, signed("alice", 60, b"another secret!!")] {
         let network = connect(&stack, client_id, OneByOne::new(vec![refused.clone()])).await;
-        let not_permitted = async || match network.session(&SessionRequest { client_id }).await {
-            Err(NetworkError::NotPermitted { carrier: Carrier::Nats, .. }) => Some(()),
+        let turned_away = async || match network.session(&SessionRequest { client_id }).await {
+            Err(error) if error.is_unauthenticated() => Some(()),
             Err(NetworkError::Unavailable { .. }) => None,
             served => panic!("{refused}: {served:?}"),
         };
-        wait_for("a refusal", PATIENCE, not_permitted).await.expect("refused");
+        wait_for("a refusal", PATIENCE, turned_away).await.expect("refused");
         assert_eq!(network.carrier(), Carrier::Offline);
     }
     assert!(async_nats::connect(&stack.nats_url).await.is_err(), "anyone is let in");
@@ -160,7 +160,7 @@ async fn whoever_waits_to_be_let_in_is_not_connected() {
     let network = NatsNetwork::connect(settings, user_id("alice"), client_id, token).await;
     let mut connected = network.connected();
     let refused = async || match network.session(&SessionRequest { client_id }).await {
-        Err(NetworkError::NotPermitted { carrier: Carrier::Nats, .. }) => Some(()),
+        Err(NetworkError::Unauthenticated { carrier: Carrier::Nats }) => Some(()),
         _ => None,
     };
     tokio::select! {

@@ -149,8 +149,7 @@ impl Told {
     }
 
     fn refuse_login(&self) {
-        let what = "this device to connect: its token does not hold, or no server can say whether it does".to_owned();
-        self.refused(NetworkError::NotPermitted { carrier: Carrier::Nats, what });
+        self.refused(NetworkError::Unauthenticated { carrier: Carrier::Nats });
         tracing::warn!("NATS refuses the connection");
     }
 

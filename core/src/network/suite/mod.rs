@@ -116,8 +116,8 @@ async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
     waited.unwrap_or_else(|_| panic!("{what} did not come within {WAIT_DEADLINE:?}"))
 }
 
-/// Asks until the carrier answers, within a deadline: an unknown outcome means asking again. That it does not permit it is an
-/// answer.
+/// Asks until the carrier answers, within a deadline: an unknown outcome means asking again. That it does not permit it, or
+/// does not let the device in, is an answer.
 async fn answered<T, F>(what: &str, ask: impl Fn() -> F) -> Result<T, NetworkError>
 where
     F: Future<Output = Result<T, NetworkError>>,
@@ -125,7 +125,7 @@ where
     let deadline = tokio::time::Instant::now() + WAIT_DEADLINE;
     loop {
         match ask().await {
-            answer @ Err(NetworkError::NotPermitted { .. }) => return answer,
+            answer @ Err(NetworkError::Unauthenticated { .. } | NetworkError::NotPermitted { .. }) => return answer,
             Err(error) if error.is_carrier_trouble() => {
                 assert!(tokio::time::Instant::now() < deadline, "{what} was never answered: {error}");
                 tokio::time::sleep(RETRY_PAUSE).await;
