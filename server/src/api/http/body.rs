@@ -160,3 +160,24 @@ pub(super) async fn drain(mut chunks: BodyDataStream, bounds: BodyBounds) {
 fn too_large(max: usize) -> Fault {
     Fault::new(FaultCode::TooLarge, format!("body of more than {max} bytes"))
 }
+
+#[cfg(test)]
+mod tests {
+    use flate2::Compression;
+    use flate2::read::GzEncoder;
+
+    use super::*;
+
+    /// A small body may hold a large one: what is beyond the bound is not even written out.
+    #[test]
+    fn gzip_is_inflated_up_to_the_bound_and_no_further() {
+        let mut body = Vec::new();
+        GzEncoder::new([7_u8; 1_000].as_slice(), Compression::best()).read_to_end(&mut body).expect("compresses");
+        assert_eq!(gunzip(&body, 1_000).expect("as large as it may be").len(), 1_000);
+        let twice = [body.as_slice(), &body].concat();
+        for (body, max) in [(&body, 999), (&twice, 1_000), (&body, 0)] {
+            assert!(matches!(gunzip(body, max), Err(InflateError::TooLarge { max: said }) if said == max));
+        }
+        assert!(matches!(gunzip(&body[..body.len() - 1], 1_000), Err(InflateError::Damaged(_))));
+    }
+}
