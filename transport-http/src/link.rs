@@ -187,13 +187,13 @@ impl Link {
     {
         let held = self.tokens.token().await?;
         let answer = ask(held.clone()).await;
-        if !is_unauthenticated(&answer) {
+        if !answer.as_ref().is_err_and(NetworkError::is_unauthenticated) {
             return answer;
         }
         let Some(fresh) = self.tokens.other_than(&held).await? else { return answer };
         tracing::debug!(call, "the token was refused, trying a new one");
         let answer = ask(fresh.clone()).await;
-        if is_unauthenticated(&answer) {
+        if answer.as_ref().is_err_and(NetworkError::is_unauthenticated) {
             self.tokens.forget(&fresh).await;
         }
         answer
@@ -235,10 +235,6 @@ async fn in_time<T>(call: Call, exchange: impl Future<Output = Result<T, Network
         after_ms: u64::try_from(call.within.as_millis()).unwrap_or(u64::MAX),
     };
     tokio::time::timeout(call.within, exchange).await.map_err(timeout)?
-}
-
-fn is_unauthenticated<A>(answer: &Result<A, NetworkError>) -> bool {
-    matches!(answer, Err(NetworkError::Fault(fault)) if fault.code == FaultCode::Unauthenticated)
 }
 
 /// An answer of something between us and the server, or of no server of ours.

@@ -23,11 +23,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
-use super::carrying::{carrying, carrying_changes};
-use super::exchange::{Exchange, Uploaded};
+use super::carrier::{carrying, carrying_changes};
+use super::exchange::Exchange;
 use super::leadership::Leadership;
 use super::shared::Shared;
 use super::slot::SyncRequest;
+use super::upload::Uploaded;
 use super::{Connection, FailedPass, SyncError};
 use crate::engine::{EngineError, Received};
 use crate::model::AudienceKey;
@@ -114,7 +115,7 @@ enum Woken {
 /// What a session does next.
 enum Next {
     Upload,
-    /// Nothing waits to be uploaded.
+    /// Nothing waits to be uploaded: the database need not be asked for a batch.
     Wait,
     End,
 }

@@ -142,8 +142,8 @@ impl SyncError {
     /// use synchrotron_core::client::SyncError;
     /// use synchrotron_core::network::{Carrier, NetworkError};
     ///
-    /// let error = SyncError::from(NetworkError::Unauthenticated { carrier: Carrier::Nats });
-    /// assert!(error.is_unauthenticated());
+    /// assert!(SyncError::from(NetworkError::Unauthenticated { carrier: Carrier::Nats }).is_unauthenticated());
+    /// assert!(!SyncError::Following.is_unauthenticated());
     /// ```
     #[must_use]
     pub const fn is_unauthenticated(&self) -> bool {

@@ -1,4 +1,5 @@
-//! What a driver says to the server, and what the engine makes of the answers: fetch, snapshot, upload.
+//! What a driver says to the server, and what the engine makes of the answers: session, fetch, snapshot; and what upload
+//! ([`super::upload`]) shares with them.
 //!
 //! Place in the journey: between engine and network, one message at a time. Whatever a step commits is told within the
 //! step, so a driver may be stopped at every wait.
@@ -11,8 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
-use tracing::Instrument;
-use uuid::Uuid;
 
 use super::backoff::Backoff;
 use super::driver::now_ms;
@@ -20,11 +19,11 @@ use super::leadership::Leadership;
 use super::patience::Patience;
 use super::shared::Shared;
 use super::{Progress, Status, SyncError};
-use crate::engine::{self, Concluded, Engine, EngineError, Received, SentBatch};
-use crate::model::{ActionId, AudienceKey, BatchId, Cursors};
+use crate::engine::{self, Engine, EngineError, Received};
+use crate::model::{AudienceKey, Cursors};
 use crate::network::{Network, NetworkError};
 use crate::store::SqliteStore;
-use crate::wire::{Fault, FaultCode, FetchPage, Outcome, Session, SessionRequest, Slice, SnapshotChunk};
+use crate::wire::{Fault, FaultCode, FetchPage, Session, SessionRequest, Slice, SnapshotChunk};
 
 /// So many pages are integrated in one step at most. The server bounds the bytes of each: this bounds what is in memory.
 const PAGES_TOGETHER_MAX: usize = 16;
@@ -40,16 +39,6 @@ enum Ended {
     /// The user's audiences are others now.
     OtherAudiences,
     Failed(SyncError),
-}
-
-/// How uploading ended.
-pub(super) enum Uploaded {
-    /// Nothing is pending that can go now.
-    All,
-    /// The user's audiences are others now: the server may want this device to have them first.
-    OtherAudiences,
-    /// The server is busy, and says how long at least.
-    PutOff { after: Duration, outcome: Outcome },
 }
 
 /// One driver's way to the server, and to the engine.
@@ -204,74 +193,6 @@ impl Exchange {
         Ok(bootstrap.is_none())
     }
 
-    /// Uploads until nothing is pending.
-    pub(super) async fn upload(&self, audiences: &BTreeSet<AudienceKey>) -> Result<Uploaded, SyncError> {
-        let mut again = self.soon_again();
-        let mut settled: Vec<ActionId> = Vec::new();
-        let mut restamped = false;
-        let mut next = self.next_batch().await?;
-        while let Some(sent) = next {
-            let ids = sent.batch.records.iter().map(|record| record.id).collect();
-            if ids == settled {
-                // The server said that it is done with them, and they are still here.
-                sleep(again.next()).await;
-            }
-            let span =
-                tracing::debug_span!("upload", batch_id = %sent.batch.batch_id, records = sent.batch.records.len());
-            let outcome = self.network.upload(&sent.batch).instrument(span).await?;
-            let (concluded, ready) = self.conclude(sent, outcome.clone()).await?;
-            next = ready;
-            match concluded {
-                Concluded::Settled(_) => settled = ids,
-                Concluded::Restamped(_) if !restamped => restamped = true,
-                Concluded::Fetch | Concluded::Snapshot => {
-                    // The first retry is soon: only contention makes devices wait for each other.
-                    if !self.fetch(audiences).await? {
-                        return Ok(Uploaded::OtherAudiences);
-                    }
-                    sleep(again.next()).await;
-                    next = self.next_batch().await?;
-                }
-                Concluded::Later => {
-                    return match outcome {
-                        Outcome::Retry { after_ms } => {
-                            Ok(Uploaded::PutOff { after: Duration::from_millis(after_ms), outcome })
-                        }
-                        outcome => Err(SyncError::NotTaken { outcome }),
-                    };
-                }
-                Concluded::Restamped(_) => return Err(SyncError::NotTaken { outcome }),
-            }
-        }
-        Ok(Uploaded::All)
-    }
-
-    /// What goes next; the status shows what is pending by then.
-    async fn next_batch(&self) -> Result<Option<SentBatch>, SyncError> {
-        let (shared, batch_id) = (Arc::clone(&self.shared), BatchId::from_uuid(Uuid::now_v7()));
-        self.step(move |engine| {
-            shared.count(engine)?;
-            engine.next_batch(batch_id)
-        })
-        .await
-    }
-
-    /// Takes an outcome; with what goes next, where that needs no fetch before.
-    async fn conclude(&self, sent: SentBatch, outcome: Outcome) -> Result<(Concluded, Option<SentBatch>), SyncError> {
-        let (shared, batch_id) = (Arc::clone(&self.shared), BatchId::from_uuid(Uuid::now_v7()));
-        self.step(move |engine| {
-            let concluded = engine.conclude(&sent, &outcome, now_ms())?;
-            let (Concluded::Settled(committed) | Concluded::Restamped(committed)) = &concluded else {
-                return Ok((concluded, None));
-            };
-            shared.publish(committed.clone());
-            shared.count(engine)?;
-            let next = engine.next_batch(batch_id)?;
-            Ok((concluded, next))
-        })
-        .await
-    }
-
     /// Makes a call, again while the server says that it is busy.
     async fn patiently<T, A>(&self, call: impl Fn() -> A) -> Result<T, NetworkError>
     where
@@ -294,7 +215,7 @@ impl Exchange {
         Patience::new(Backoff::new(timing.retry_first, timing.retry_max), timing.patience)
     }
 
-    fn soon_again(&self) -> Backoff {
+    pub(super) fn soon_again(&self) -> Backoff {
         Backoff::new(self.shared.timing.retry_first / 4, self.shared.timing.retry_max)
     }
 

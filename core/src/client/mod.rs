@@ -24,7 +24,7 @@
 
 mod backoff;
 mod builder;
-mod carrying;
+mod carrier;
 mod driver;
 mod elsewhere;
 mod error;
@@ -41,6 +41,7 @@ mod shared;
 mod slot;
 mod status;
 mod trace;
+mod upload;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

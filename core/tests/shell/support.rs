@@ -71,12 +71,12 @@ impl Action for Break {
     type Output = ();
 
     fn run(&self, ctx: &mut Context<'_>) -> Result<(), ActionError> {
-        insert(ctx, "notes", &"broken".to_owned())?;
+        insert(ctx, "notes", "broken")?;
         panic!("the test made the action panic")
     }
 }
 
-pub(crate) fn insert(ctx: &mut Context<'_>, table: &str, text: &String) -> Result<(), ActionError> {
+pub(crate) fn insert(ctx: &mut Context<'_>, table: &str, text: &str) -> Result<(), ActionError> {
     let audience = format!("user:{}", ctx.user_id());
     ctx.insert(table, &[("text", text.into()), ("audience_key", audience.into())]).map(drop)
 }

@@ -108,7 +108,7 @@ async fn records(api: &Api) -> i64 {
 }
 
 fn is_unauthenticated<A>(answer: &Result<A, NetworkError>) -> bool {
-    matches!(answer, Err(NetworkError::Fault(fault)) if fault.code == FaultCode::Unauthenticated)
+    answer.as_ref().is_err_and(NetworkError::is_unauthenticated)
 }
 
 /// Whatever ends a token, and whenever: the call that meets it is refused by type, nothing is done, and the same call

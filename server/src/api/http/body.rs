@@ -168,16 +168,16 @@ mod tests {
 
     use super::*;
 
-    /// A small body may hold a large one: what is beyond the bound is not even written out.
+    /// A small body may hold a large one. That this one is damaged at its end is only found by whoever inflates all of it.
     #[test]
     fn gzip_is_inflated_up_to_the_bound_and_no_further() {
         let mut body = Vec::new();
         GzEncoder::new([7_u8; 1_000].as_slice(), Compression::best()).read_to_end(&mut body).expect("compresses");
         assert_eq!(gunzip(&body, 1_000).expect("as large as it may be").len(), 1_000);
-        let twice = [body.as_slice(), &body].concat();
-        for (body, max) in [(&body, 999), (&twice, 1_000), (&body, 0)] {
-            assert!(matches!(gunzip(body, max), Err(InflateError::TooLarge { max: said }) if said == max));
+        *body.last_mut().expect("it has a trailer") ^= 1;
+        for max in [0, 500, 999] {
+            assert!(matches!(gunzip(&body, max), Err(InflateError::TooLarge { max: said }) if said == max));
         }
-        assert!(matches!(gunzip(&body[..body.len() - 1], 1_000), Err(InflateError::Damaged(_))));
+        assert!(matches!(gunzip(&body, 1_000), Err(InflateError::Damaged(_))));
     }
 }

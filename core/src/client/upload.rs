@@ -1,0 +1,106 @@
+//! Uploads: batch after batch until nothing is pending, one on its way at a time.
+//!
+//! Place in the journey: after `execute`, when the driver is online. An outcome is concluded, and the next batch made, in one
+//! step of the engine: each step of its own would be a way to another thread and back.
+//!
+//! # Invariants
+//! - No outcome makes it spin: what was said to be settled and is not, and what needs a fetch, is sent again after a wait.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::SyncError;
+use super::driver::now_ms;
+use super::exchange::Exchange;
+use super::shared::Shared;
+use crate::engine::{Concluded, Engine, EngineError, SentBatch};
+use crate::model::{ActionId, AudienceKey, BatchId};
+use crate::store::SqliteStore;
+use crate::wire::Outcome;
+
+/// How uploading ended.
+pub(super) enum Uploaded {
+    /// Nothing is pending that can go now.
+    All,
+    /// The user's audiences are others now: the server may want this device to have them first.
+    OtherAudiences,
+    /// The server is busy, and says how long at least.
+    PutOff { after: Duration, outcome: Outcome },
+}
+
+impl Exchange {
+    /// Uploads until nothing is pending.
+    pub(super) async fn upload(&self, audiences: &BTreeSet<AudienceKey>) -> Result<Uploaded, SyncError> {
+        let mut again = self.soon_again();
+        let mut settled: Vec<ActionId> = Vec::new();
+        let mut restamped = false;
+        let mut next = self.begin_upload().await?;
+        while let Some(sent) = next {
+            let ids = sent.batch.records.iter().map(|record| record.id).collect();
+            if ids == settled {
+                // The server said that it is done with them, and they are still here.
+                sleep(again.next()).await;
+            }
+            let span =
+                tracing::debug_span!("upload", batch_id = %sent.batch.batch_id, records = sent.batch.records.len());
+            let outcome = self.network.upload(&sent.batch).instrument(span).await?;
+            let (concluded, ready) = self.conclude(sent, outcome.clone()).await?;
+            next = ready;
+            match concluded {
+                Concluded::Settled(_) => settled = ids,
+                Concluded::Restamped(_) if !restamped => restamped = true,
+                Concluded::Fetch | Concluded::Snapshot => {
+                    // The first retry is soon: only contention makes devices wait for each other.
+                    if !self.fetch(audiences).await? {
+                        return Ok(Uploaded::OtherAudiences);
+                    }
+                    sleep(again.next()).await;
+                    next = self.begin_upload().await?;
+                }
+                Concluded::Later => {
+                    return match outcome {
+                        Outcome::Retry { after_ms } => {
+                            Ok(Uploaded::PutOff { after: Duration::from_millis(after_ms), outcome })
+                        }
+                        outcome => Err(SyncError::NotTaken { outcome }),
+                    };
+                }
+                Concluded::Restamped(_) => return Err(SyncError::NotTaken { outcome }),
+            }
+        }
+        Ok(Uploaded::All)
+    }
+
+    async fn begin_upload(&self) -> Result<Option<SentBatch>, SyncError> {
+        let shared = Arc::clone(&self.shared);
+        self.step(move |engine| next_batch(&shared, engine)).await
+    }
+
+    /// Takes an outcome; with what goes next, where that needs no fetch before.
+    async fn conclude(&self, sent: SentBatch, outcome: Outcome) -> Result<(Concluded, Option<SentBatch>), SyncError> {
+        let shared = Arc::clone(&self.shared);
+        self.step(move |engine| {
+            let concluded = engine.conclude(&sent, &outcome, now_ms())?;
+            let next = match &concluded {
+                Concluded::Settled(committed) | Concluded::Restamped(committed) => {
+                    shared.publish(committed.clone());
+                    next_batch(&shared, engine)?
+                }
+                Concluded::Fetch | Concluded::Snapshot | Concluded::Later => None,
+            };
+            Ok((concluded, next))
+        })
+        .await
+    }
+}
+
+/// What goes next; the status shows what is pending by then.
+fn next_batch(shared: &Shared, engine: &mut Engine<SqliteStore>) -> Result<Option<SentBatch>, EngineError> {
+    shared.count(engine)?;
+    engine.next_batch(BatchId::from_uuid(Uuid::now_v7()))
+}
