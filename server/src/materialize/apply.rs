@@ -14,6 +14,7 @@ use super::fold::{Logged, columns_named};
 use super::images::{self, BEFORE_ALL};
 use super::runs::Run;
 use super::statements::{Statement, Taken, Targets, audiences_of, delete, insert, update};
+use super::trial::never_there;
 use super::{MaterializeError, Materializer, Numbered, Pace, Refused};
 use crate::pg::Acting;
 
@@ -122,10 +123,11 @@ impl Materializer<'_> {
             None if matches!(patch.effect, Effect::Insert(_)) => {
                 Err(MaterializeError::Database(sqlx_core::Error::RowNotFound))
             }
-            None => match self.last_audience(&patch.row_key(), record.number).await? {
-                Some(audience) => must_be(&audience, &patch.audience_key),
-                None => Ok(()),
-            },
+            None if matches!(patch.effect, Effect::Delete) => {
+                let was = self.last_audience(&patch.row_key(), record).await?;
+                must_be(was.ok_or_else(|| never_there(patch))?.as_str(), &patch.audience_key)
+            }
+            None => self.try_on_what_was(record, table, patch).await,
         }
     }
 }

@@ -38,6 +38,17 @@ pub(crate) struct Table {
     pub(crate) audience_generated: bool,
     /// All other columns by name.
     pub(crate) columns: BTreeMap<String, Column>,
+    /// Its foreign keys to the ids of other tables.
+    pub(crate) references: Vec<Reference>,
+}
+
+/// A foreign key of one column to a table's `id`.
+#[derive(Debug)]
+pub(crate) struct Reference {
+    /// The column's name.
+    pub(crate) column: String,
+    /// Schema and name of the table, quoted.
+    pub(crate) table: String,
 }
 
 /// Type of a primary key.
@@ -99,6 +110,11 @@ impl Catalogue {
     /// All of them, by name.
     pub(crate) fn tables(&self) -> impl Iterator<Item = (&TableName, &Table)> {
         self.tables.iter()
+    }
+
+    /// The tracked table of this schema and name, quoted.
+    pub(crate) fn quoted_table(&self, quoted: &str) -> Option<(&TableName, &Table)> {
+        self.tables().find(|(_, table)| table.quoted == quoted)
     }
 
     /// Whether any table has constraints that may be checked as late as at commit.

@@ -38,14 +38,15 @@ impl MaterializeError {
     }
 
     pub(super) fn refused(kind: RejectionKind, reason: impl Into<String>) -> Self {
-        Self::Refused(Complaint { kind, reason: reason.into() })
+        Self::Refused(Complaint { kind, reason: reason.into(), after_policies: false })
     }
 
     /// Says which row of the record is complained about.
     pub(super) fn at(self, patch: &Patch) -> Self {
         match self {
-            Self::Refused(Complaint { kind, reason }) => {
-                Self::refused(kind, format!("row {} (table {}): {reason}", patch.sequence, patch.table))
+            Self::Refused(complaint) => {
+                let reason = format!("row {} (table {}): {}", patch.sequence, patch.table, complaint.reason);
+                Self::Refused(Complaint { reason, ..complaint })
             }
             other => other,
         }
@@ -65,4 +66,10 @@ pub(crate) struct Refused {
     pub(crate) action: ActionId,
     /// Why.
     pub(crate) error: MaterializeError,
+}
+
+/// The refusal of an effect that names another audience than the row has at that point.
+pub(super) fn wrong_audience(patch: &Patch) -> MaterializeError {
+    let reason = format!("the row is not of audience {} at that point", patch.audience_key);
+    MaterializeError::refused(RejectionKind::AudienceMismatch, reason)
 }

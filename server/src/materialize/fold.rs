@@ -42,6 +42,8 @@ pub(crate) struct Folded {
 pub(crate) struct Fold {
     /// The row, if it is there.
     pub(crate) row: Option<Folded>,
+    /// What it was before it was removed last, if it was.
+    pub(crate) removed: Option<Folded>,
     /// Where an effect names another audience than the row has, or, if it is gone, had. Devices of one audience do not
     /// see effects that name another, so a record that adds to these is refused.
     pub(crate) mislabelled: BTreeSet<ReplayKey>,
@@ -51,6 +53,7 @@ pub(crate) struct Fold {
 pub(crate) fn fold_row(base: Option<Folded>, logged: &[Logged]) -> Fold {
     let mut owner = base.as_ref().map(|row| row.audience_key.clone());
     let mut columns = base.map(|row| row.columns);
+    let mut removed = None;
     let mut mislabelled = BTreeSet::new();
     for at_once in logged.chunk_by(|a, b| a.position == b.position) {
         for patch in effective_at(at_once) {
@@ -58,14 +61,21 @@ pub(crate) fn fold_row(base: Option<Folded>, logged: &[Logged]) -> Fold {
             if !creates && owner.as_ref().is_some_and(|owner| *owner != patch.audience_key) {
                 mislabelled.insert(at_once[0].position);
             }
+            if patch.effect == Effect::Delete {
+                removed = present(&owner, &columns).or(removed);
+            }
             columns = fold(columns, &patch.effect);
             if matches!(patch.effect, Effect::Insert(_)) {
                 owner = Some(patch.audience_key);
             }
         }
     }
-    let row = owner.zip(columns).map(|(audience_key, columns)| Folded { audience_key, columns });
-    Fold { row, mislabelled }
+    Fold { row: present(&owner, &columns), removed, mislabelled }
+}
+
+fn present(owner: &Option<AudienceKey>, columns: &Option<Columns>) -> Option<Folded> {
+    let (audience_key, columns) = owner.as_ref().zip(columns.as_ref())?;
+    Some(Folded { audience_key: audience_key.clone(), columns: columns.clone() })
 }
 
 /// What one action comes to do to the row, all amendments considered.

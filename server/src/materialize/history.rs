@@ -7,9 +7,9 @@ use sqlx_postgres::{PgConnection, PgRow};
 use synchrotron_core::model::{ActionId, AudienceKey, ClientId, Columns, Hlc, ReplayKey, RowKey, ServerIngestId};
 use uuid::Uuid;
 
-use super::Materializer;
-use super::fold::{Folded, Logged, begins_whole, ever_whole, fold_row};
+use super::fold::{Fold, Folded, Logged, begins_whole, ever_whole, fold_row};
 use super::images::{self, BEFORE_ALL, Image};
+use super::{Materializer, Numbered};
 use crate::pg::{Acting, patch_of, position_of, query};
 
 /// Each row's newest position in the log; rows without effects are absent.
@@ -156,20 +156,44 @@ impl Materializer<'_> {
         effects_from(self.actor.conn, key, (BEFORE_ALL, true), self.seen(number)).await
     }
 
-    /// Whose the row was last, before the record with this number; for rows that are gone.
+    /// Whose a row was that is gone, as far as anything is known of it from before the record.
     pub(super) async fn last_audience(
         &mut self,
         key: &RowKey,
-        number: i64,
+        record: Numbered<'_>,
     ) -> Result<Option<String>, sqlx_core::Error> {
         self.actor.act_as(Acting::Server).await?;
         let found = query(LAST_AUDIENCE)
             .bind(key.table.as_str())
             .bind(key.row_id.as_str())
-            .bind(number)
+            .bind(record.number)
             .fetch_optional(&mut *self.actor.conn)
             .await?;
-        found.map(|row| row.try_get(0)).transpose()
+        if let Some(row) = found {
+            return row.try_get(0);
+        }
+        let image = images::newest_beneath(self.actor.conn, key, record.position).await?;
+        Ok(image.and_then(|image| image.row).map(|row| row.audience_key.to_string()))
+    }
+
+    /// What a row was that is not there at this position, before it was removed last.
+    pub(super) async fn row_that_was(
+        &mut self,
+        key: &RowKey,
+        position: ReplayKey,
+        number: i64,
+    ) -> Result<Option<Folded>, sqlx_core::Error> {
+        self.actor.act_as(Acting::Server).await?;
+        let seen = self.seen(number - 1);
+        let image = images::newest_beneath(self.actor.conn, key, position).await?;
+        let above = image.as_ref().map_or(BEFORE_ALL, |image| image.position);
+        let removed = whole_row_beneath(self.actor.conn, key, (position, false), above, seen).await?;
+        let Some(removed) = removed else { return Ok(image.and_then(|image| image.row)) };
+        let remover = Some(removed.action_id);
+        let History { base, logged } = history_beneath(self.actor.conn, key, removed, remover, seen).await?;
+        let beneath: Vec<Logged> = logged.into_iter().filter(|logged| logged.position < position).collect();
+        let Fold { row, removed, .. } = fold_row(base, &beneath);
+        Ok(row.or(removed))
     }
 
     const fn seen(&self, number: i64) -> Seen {

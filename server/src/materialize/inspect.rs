@@ -11,7 +11,7 @@ use sqlx_postgres::types::Oid;
 use sqlx_postgres::{PgConnection, PgRow};
 use synchrotron_core::model::TableName;
 
-use super::catalogue::{Class, Column, IdType, Table};
+use super::catalogue::{Class, Column, IdType, Reference, Table};
 use super::forms::Form;
 use crate::StartError;
 use crate::pg::query;
@@ -117,6 +117,7 @@ async fn read_table(
         }
     };
     let indexed = is_audience_indexed(conn, oid).await.map_err(StartError::doing("read a table's indexes"))?;
+    let references = load_references(conn, oid).await.map_err(StartError::doing("read a table's foreign keys"))?;
     let (Some(id_type), Some(audience), true) = (id_type, audience, faults.is_empty()) else { return Ok(None) };
     Ok(Some(Table {
         quoted: row.get(1),
@@ -127,7 +128,23 @@ async fn read_table(
         deferrable: row.get(9),
         audience_generated: !audience.writable,
         columns,
+        references,
     }))
+}
+
+async fn load_references(conn: &mut PgConnection, oid: Oid) -> Result<Vec<Reference>, sqlx_core::Error> {
+    let found = query(
+        "/* catalogue.references */ SELECT a.attname::text, quote_ident(n.nspname) || '.' || quote_ident(c.relname) \
+         FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.confrelid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1] \
+         JOIN pg_catalog.pg_attribute r ON r.attrelid = k.confrelid AND r.attnum = k.confkey[1] \
+         WHERE k.conrelid = $1 AND k.contype = 'f' AND cardinality(k.conkey) = 1 AND r.attname = 'id'",
+    )
+    .bind(oid)
+    .fetch_all(conn)
+    .await?;
+    found.iter().map(|row| Ok(Reference { column: row.try_get(0)?, table: row.try_get(1)? })).collect()
 }
 
 /// Whether an index finds the rows of an audience.

@@ -1,27 +1,31 @@
-//! Applies what arrives beneath other effects, and corrections: the row is folded again from its history.
+//! Applies what arrives beneath other effects: its row is folded again from its history.
 //!
-//! Late effects of an action are tried as the user on the row as it is, taken back, and then the fold is written by the
-//! server: the user may do this to the row, and what others did later keeps its say. A correction's fold is written by
-//! the user itself. Only columns in which the fold before and after differ are written.
+//! Each late effect of an action is tried as the user ([`trial`](super::trial)), and then the fold is written by the server:
+//! the user may do this to the row, and what others did later keeps its say. They take effect one after the other, beside
+//! those of the record that are not late, so that constraints see what they saw on the device. A correction's effects on one
+//! row go together, and their fold is written by the user itself. Only columns in which the fold before and after differ
+//! are written.
 
 use std::collections::BTreeSet;
 
-use synchrotron_core::model::{AudienceKey, Columns, Effect, Patch, RecordBody, RowKey};
-use synchrotron_core::wire::RejectionKind;
+use synchrotron_core::model::{AudienceKey, Columns, Patch, RowKey};
 
 use super::apply::{hidden, must_be};
 use super::catalogue::{Column, Table};
+use super::error::wrong_audience;
 use super::fold::{Folded, Logged, columns_named, fold_row};
 use super::history::History;
 use super::images;
+use super::runs::Step;
 use super::statements::{Taken, Targets, audiences_of, delete, insert, update};
-use super::{MaterializeError, Materializer, Numbered};
+use super::{MaterializeError, Materializer, Numbered, Refused};
 use crate::pg::Acting;
 
-/// A row's fold without and with the record in question.
-struct Change {
-    before: Option<Folded>,
-    after: Option<Folded>,
+/// A row's fold without and with some effects.
+#[derive(Debug)]
+pub(super) struct Change {
+    pub(super) before: Option<Folded>,
+    pub(super) after: Option<Folded>,
 }
 
 impl Change {
@@ -39,47 +43,110 @@ impl Change {
     }
 }
 
-impl Materializer<'_> {
-    /// Lets the record's effects on one row take their place in the row's history.
-    pub(super) async fn apply_late(
-        &mut self,
-        record: Numbered<'_>,
-        key: &RowKey,
-        patches: &[&Patch],
-    ) -> Result<(), MaterializeError> {
-        self.run_late(record, key, patches).await.map_err(|error| error.at(patches[0]))
+/// A row that something arrives beneath.
+#[derive(Debug)]
+pub(super) struct Beneath<'t> {
+    pub(super) table: &'t Table,
+    pub(super) key: RowKey,
+    /// Its effects, those of the record in question among them.
+    pub(super) history: History,
+    /// Its audience now, if it is there.
+    pub(super) present: Option<AudienceKey>,
+}
+
+impl Beneath<'_> {
+    /// The row after those of its effects that count.
+    pub(super) fn fold(&self, counts: impl Fn(&Logged) -> bool) -> Option<Folded> {
+        let logged: Vec<Logged> = self.history.logged.iter().filter(|logged| counts(logged)).cloned().collect();
+        fold_row(self.history.base.clone(), &logged).row
     }
 
-    async fn run_late(
-        &mut self,
-        record: Numbered<'_>,
-        key: &RowKey,
-        patches: &[&Patch],
-    ) -> Result<(), MaterializeError> {
-        let table = self.table(key)?;
-        let history = self.history_around(key, record.position, record.upload.id, record.number).await?;
-        images::forget_from(self.actor.conn, key, record.position).await?;
-        let present = audiences_of(table, std::iter::once(&key.row_id)).run_one(self.actor.conn).await?;
-        let present = present.and_then(|audience| AudienceKey::new(audience).ok());
-        let correction = matches!(record.upload.body, RecordBody::Correction { .. });
-        if correction {
-            self.check_may_amend(record, patches, &history.logged)?;
+    /// The whole record, with all that is later, names the audience that the row has at each point, as far as the log did
+    /// before it.
+    fn check_labels(&self, record: Numbered<'_>, patch: &Patch) -> Result<(), MaterializeError> {
+        let History { base, logged } = &self.history;
+        let others: Vec<Logged> = logged.iter().filter(|l| l.record != record.upload.id).cloned().collect();
+        let (before, after) = (fold_row(base.clone(), &others), fold_row(base.clone(), logged));
+        if after.mislabelled.is_subset(&before.mislabelled) { Ok(()) } else { Err(wrong_audience(patch)) }
+    }
+}
+
+impl<'a> Materializer<'a> {
+    /// Applies a record some of whose effects are late.
+    pub(super) async fn apply_beneath(&mut self, record: Numbered<'a>) -> Result<(), Refused> {
+        let blamed = |error: MaterializeError, patch: &Patch| error.at(patch).of(record.upload.id);
+        for patch in &record.upload.rows {
+            if !self.is_late(record, patch) {
+                self.enqueue(Step { record, patch }).await?;
+                continue;
+            }
+            self.flush().await?;
+            let applied = if record.is_correction() {
+                self.amend_row(record, patch).await
+            } else {
+                self.apply_late(record, patch).await
+            };
+            applied.map_err(|error| blamed(error, patch))?;
         }
-        let change = fold_both(record, &history, patches[0])?;
-        if !correction {
-            self.try_as_user(record, patches, present.as_ref()).await?;
-        }
-        if change.before == change.after || change.is_overtaken(present.as_ref()) {
+        Ok(())
+    }
+
+    /// Lets one effect of an action take its place in its row's history.
+    async fn apply_late(&mut self, record: Numbered<'_>, patch: &Patch) -> Result<(), MaterializeError> {
+        let row = self.row_beneath(record, patch).await?;
+        row.check_labels(record, patch)?;
+        self.try_effect(record, patch, &row).await?;
+        let without = |logged: &Logged| logged.record != record.upload.id || logged.patch.sequence < patch.sequence;
+        let with = |logged: &Logged| without(logged) || logged.patch.sequence == patch.sequence;
+        let change = Change { before: row.fold(without), after: row.fold(with) };
+        self.settle_late(record, patch, row, change, Acting::Server).await
+    }
+
+    /// Lets a correction's effects on a row replace those that the action has there, all at once: at its first one.
+    async fn amend_row(&mut self, record: Numbered<'_>, patch: &Patch) -> Result<(), MaterializeError> {
+        let key = patch.row_key();
+        let patches: Vec<&Patch> = record.upload.rows.iter().filter(|other| other.row_key() == key).collect();
+        if patches[0].sequence != patch.sequence {
             return Ok(());
         }
-        let beneath = if change.needs_names_beneath(&history) {
-            self.whole_history(key, record.number).await?
+        let row = self.row_beneath(record, patch).await?;
+        self.check_may_amend(record, &patches, &row.history.logged)?;
+        row.check_labels(record, patch)?;
+        self.try_amendment(record, &patches, &row).await?;
+        let change = Change { before: row.fold(|l| l.record != record.upload.id), after: row.fold(|_| true) };
+        self.settle_late(record, patch, row, change, Acting::User).await
+    }
+
+    async fn row_beneath(&mut self, record: Numbered<'_>, patch: &Patch) -> Result<Beneath<'a>, MaterializeError> {
+        let key = patch.row_key();
+        let table = self.table(&key)?;
+        let history = self.history_around(&key, record.position, record.upload.id, record.number).await?;
+        images::forget_from(self.actor.conn, &key, record.position).await?;
+        let present = audiences_of(table, std::iter::once(&key.row_id)).run_one(self.actor.conn).await?;
+        let present = present.and_then(|audience| AudienceKey::new(audience).ok());
+        Ok(Beneath { table, key, history, present })
+    }
+
+    /// Writes what became of a row.
+    async fn settle_late(
+        &mut self,
+        record: Numbered<'_>,
+        patch: &Patch,
+        row: Beneath<'_>,
+        change: Change,
+        acting: Acting,
+    ) -> Result<(), MaterializeError> {
+        if change.before == change.after || change.is_overtaken(row.present.as_ref()) {
+            return Ok(());
+        }
+        let beneath = if change.needs_names_beneath(&row.history) {
+            self.whole_history(&row.key, record.number).await?
         } else {
             Vec::new()
         };
-        self.actor.act_as(if correction { Acting::User } else { Acting::Server }).await?;
-        let named = columns_named(history.logged.iter().chain(&beneath));
-        self.write((table, key), present, change, &named, patches[0]).await
+        self.actor.act_as(acting).await?;
+        let named = columns_named(row.history.logged.iter().chain(&beneath));
+        self.write((row.table, &row.key), row.present.as_ref(), change, &named, patch).await
     }
 
     /// Whoever replaces an action's effects on a row must be in the audiences of all of them, and name one of these.
@@ -100,44 +167,18 @@ impl Materializer<'_> {
         }
     }
 
-    /// Row Level Security decides on the row as it is, and nothing of it stays.
-    async fn try_as_user(
-        &mut self,
-        record: Numbered<'_>,
-        patches: &[&Patch],
-        present: Option<&AudienceKey>,
-    ) -> Result<(), MaterializeError> {
-        // A row that was removed, or removed and made again for others, is beyond any policy.
-        let judged = |patch: &Patch| match present {
-            None => matches!(patches[0].effect, Effect::Insert(_)),
-            Some(audience) => *audience == patch.audience_key,
-        };
-        if !patches.iter().any(|patch| judged(patch)) {
-            return Ok(());
-        }
-        self.actor.begin_trial().await?;
-        for (index, patch) in patches.iter().enumerate().filter(|(_, patch)| judged(patch)) {
-            match self.apply_one(record, patch).await {
-                // Whether the values are possible is for the fold to show; the policies were asked before.
-                Err(MaterializeError::Refused(complaint))
-                    if complaint.kind == RejectionKind::Constraint && index + 1 == patches.len() => {}
-                result => result?,
-            }
-        }
-        Ok(self.actor.end_trial().await?)
-    }
-
-    async fn write(
+    /// Gives a row that is `present`, in that audience, the columns in which the fold differs.
+    pub(super) async fn write(
         &mut self,
         (table, key): (&Table, &RowKey),
-        present: Option<AudienceKey>,
+        present: Option<&AudienceKey>,
         change: Change,
         named: &BTreeSet<&str>,
         patch: &Patch,
     ) -> Result<(), MaterializeError> {
         let row_id = &key.row_id;
         let targets = |audience: &AudienceKey, values: &Columns| Targets::one(table, row_id, audience, values);
-        let statement = match (&present, &change.after) {
+        let statement = match (present, &change.after) {
             (None, None) => return Ok(()),
             (Some(audience), None) => delete(table, targets(audience, &Columns::new())),
             (None, Some(row)) => insert(table, targets(&row.audience_key, &row.columns), Taken::LeftOut),
@@ -157,16 +198,6 @@ impl Materializer<'_> {
     }
 }
 
-fn fold_both(record: Numbered<'_>, history: &History, patch: &Patch) -> Result<Change, MaterializeError> {
-    let others: Vec<Logged> = history.logged.iter().filter(|l| l.record != record.upload.id).cloned().collect();
-    let before = fold_row(history.base.clone(), &others);
-    let after = fold_row(history.base.clone(), &history.logged);
-    if !after.mislabelled.is_subset(&before.mislabelled) {
-        return Err(wrong_audience(patch));
-    }
-    Ok(Change { before: before.row, after: after.row })
-}
-
 /// Columns that are not the same in `than`.
 fn differing(columns: &Columns, than: &Columns) -> Columns {
     let differs = |(name, value): &(&String, _)| than.get(*name) != Some(*value);
@@ -177,9 +208,4 @@ fn differing(columns: &Columns, than: &Columns) -> Columns {
 fn vanished<'t>(table: &'t Table, before: &Columns, after: &Columns, named: &BTreeSet<&str>) -> Vec<&'t Column> {
     let gone = before.keys().filter(|name| !after.contains_key(*name) && named.contains(name.as_str()));
     gone.filter_map(|name| table.columns.get(name)).filter(|column| column.writable).collect()
-}
-
-fn wrong_audience(patch: &Patch) -> MaterializeError {
-    let reason = format!("the row is not of audience {} at that point", patch.audience_key);
-    MaterializeError::refused(RejectionKind::AudienceMismatch, reason)
 }

@@ -1,7 +1,8 @@
 //! Log rows → canonical rows: the fold of effective patches in replay order, as Row Level Security allows.
 //!
 //! Place in the journey: after `append`, in the same transaction. No action code runs here. An effect that is the newest
-//! of its row is applied as it is ([`apply`]); one that arrives beneath others folds its row again ([`late`]).
+//! of its row is applied as it is ([`apply`]); one that arrives beneath others folds its row again ([`late`]), and what does
+//! not show is tried all the same ([`trial`]).
 //!
 //! # Invariants
 //! - Every row equals the fold of its effective patches ([`fold`]).
@@ -25,6 +26,7 @@ mod present;
 mod runs;
 mod script;
 mod statements;
+mod trial;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -161,31 +163,28 @@ impl<'a> Materializer<'a> {
 
     /// Applies one record, or lets its effects wait for the next ones to be applied with.
     async fn record(&mut self, record: Numbered<'a>) -> Result<(), Refused> {
-        let mut late: BTreeMap<RowKey, Vec<&Patch>> = BTreeMap::new();
-        let mut deferrable = false;
-        for patch in &record.upload.rows {
-            let key = patch.row_key();
-            deferrable |= self.catalogue.table(&key.table).is_some_and(|table| table.deferrable);
-            let newest = self.newest.get(&key).copied();
-            if record.is_correction() || newest.is_some_and(|newest| newest > record.position) {
-                late.entry(key).or_default().push(patch);
-            } else {
+        let patches = &record.upload.rows;
+        if patches.iter().any(|patch| self.is_late(record, patch)) {
+            METRICS.records_late.increment(1);
+            self.apply_beneath(record).await?;
+        } else {
+            for patch in patches {
                 self.enqueue(Step { record, patch }).await?;
             }
         }
-        if !late.is_empty() {
-            METRICS.records_late.increment(1);
-            self.flush().await?;
-        }
-        for (key, patches) in &late {
-            self.apply_late(record, key, patches).await.map_err(|error| error.of(record.upload.id))?;
-        }
         self.note(record);
-        if deferrable {
+        let may_defer = |patch: &Patch| self.catalogue.table(&patch.table).is_some_and(|table| table.deferrable);
+        if patches.iter().any(may_defer) {
             self.flush().await?;
             self.check_constraints().await.map_err(|error| error.of(record.upload.id))?;
         }
         Ok(())
+    }
+
+    /// Whether an effect sits beneath others of its row.
+    fn is_late(&self, record: Numbered<'_>, patch: &Patch) -> bool {
+        let newest = || self.newest.get(&patch.row_key()).copied();
+        record.is_correction() || newest().is_some_and(|newest| newest > record.position)
     }
 
     /// Notes which of a record's rows it is the newest of, and which are due for an image.

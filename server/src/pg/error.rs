@@ -13,6 +13,8 @@ pub(crate) struct Complaint {
     pub(crate) kind: RejectionKind,
     /// The fact, without row values.
     pub(crate) reason: String,
+    /// Whether Postgres had asked its policies before it found this.
+    pub(crate) after_policies: bool,
 }
 
 /// The complaint about a record, or the error itself if it is the server's trouble.
@@ -28,7 +30,18 @@ pub(crate) fn classify(error: sqlx_core::Error) -> Result<Complaint, sqlx_core::
             reason.push_str(&format!(", {what} {name}"));
         }
     }
-    Ok(Complaint { kind, reason })
+    Ok(Complaint { kind, reason, after_policies: is_after_policies(postgres) })
+}
+
+/// Constraints of tables are checked after policies. Values are cast, domains checked and triggers run before.
+fn is_after_policies(error: &PgDatabaseError) -> bool {
+    let of_a_table = error.table().is_some() && error.constraint().is_some();
+    error.code().starts_with("23") && of_a_table && !is_raised(error)
+}
+
+/// Whether a function of the app says so, in any class it likes.
+fn is_raised(error: &PgDatabaseError) -> bool {
+    error.routine() == Some("exec_stmt_raise")
 }
 
 /// Classes by SQLSTATE; `None` is the server's trouble.

@@ -74,7 +74,7 @@ async fn a_correction_removes_replaces_and_restores() {
     assert_eq!(theatre.holder("A1").await.as_deref(), Some("alice"), "the second booking is taken back");
     bob.sync(vec![bob.correction(at, vec![hold("A1", Some("carol"))])]).await;
     assert_eq!(theatre.holder("A1").await.as_deref(), Some("carol"), "the newest amendment of a row counts");
-    let by_first = alice.correction(alice.position(&first), vec![hold("A1", Some("zoe")), relabel("A2", "x")]);
+    let by_first = alice.correction(alice.position(&first), vec![hold("A1", Some("zoe")), seat("A2")]);
     alice.sync(vec![by_first]).await;
     assert_eq!(theatre.holder("A1").await.as_deref(), Some("carol"), "a correction sits beneath what came later");
     alice.sync(vec![alice.action(40, vec![hold("A1", None)])]).await;

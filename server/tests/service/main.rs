@@ -15,6 +15,8 @@ mod gate;
 mod group;
 mod identity;
 mod late;
+mod late_order;
+mod late_rights;
 mod model;
 mod once;
 mod oracle;
