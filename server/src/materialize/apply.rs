@@ -105,6 +105,15 @@ impl Materializer<'_> {
         Ok(update(table, targets, &reset, None).run_one(self.actor.conn).await?)
     }
 
+    /// Inserts a row that was taken a moment ago and is gone now, or that a trigger keeps out.
+    async fn insert_again(&mut self, table: &Table, patch: &Patch) -> Result<(), MaterializeError> {
+        let columns = patch.effect.columns().cloned().unwrap_or_default();
+        let targets = Targets::one(table, &patch.row_id, &patch.audience_key, &columns);
+        self.actor.act_as(Acting::User).await?;
+        let made = insert(table, targets, Taken::Fails).run_one(self.actor.conn).await?;
+        must_be(&made.ok_or_else(kept_out)?, &patch.audience_key)
+    }
+
     /// Why an effect matched no row that the user may write.
     async fn explain_miss(
         &mut self,
@@ -119,10 +128,7 @@ impl Materializer<'_> {
                 must_be(&audience, &patch.audience_key)?;
                 Err(hidden(patch))
             }
-            // It was there a moment ago, and no upload holds this audience but ours.
-            None if matches!(patch.effect, Effect::Insert(_)) => {
-                Err(MaterializeError::Database(sqlx_core::Error::RowNotFound))
-            }
+            None if matches!(patch.effect, Effect::Insert(_)) => self.insert_again(table, patch).await,
             None if matches!(patch.effect, Effect::Delete) => {
                 let was = self.last_audience(&patch.row_key(), record).await?;
                 must_be(was.ok_or_else(|| never_there(patch))?.as_str(), &patch.audience_key)
@@ -130,6 +136,11 @@ impl Materializer<'_> {
             None => self.try_on_what_was(record, table, patch).await,
         }
     }
+}
+
+/// The refusal of a row that did not come to be, without an error.
+fn kept_out() -> MaterializeError {
+    MaterializeError::refused(RejectionKind::Constraint, "a trigger of the table keeps the row out")
 }
 
 pub(super) fn statement_of(

@@ -32,7 +32,8 @@ pub(crate) struct Table {
     pub(crate) bytes: i64,
     /// Type of the column `id`.
     pub(crate) id_type: IdType,
-    /// Whether it has, or is named by, constraints that may be checked as late as at commit.
+    /// Whether constraints may be checked as late as at commit: its own, those that name it, and those of tables that its
+    /// triggers and cascades write to.
     pub(crate) deferrable: bool,
     /// Whether Postgres computes `audience_key`.
     pub(crate) audience_generated: bool,

@@ -57,6 +57,10 @@ pub(crate) async fn inspect(
          c.relrowsecurity, pg_relation_size(c.oid), \
          EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.condeferrable AND c.oid IN (k.conrelid, k.confrelid)) \
          OR EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgdeferrable AND t.tgrelid = c.oid) \
+         OR EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.condeferrable) AND ( \
+            EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal \
+                AND t.tgname NOT LIKE 'synchrotron\\_%') \
+            OR EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.confrelid = c.oid AND k.confdeltype NOT IN ('a', 'r'))) \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.oid = to_regclass(quote_ident($1))",
     )

@@ -21,7 +21,7 @@ pub(crate) struct Complaint {
 pub(crate) fn classify(error: sqlx_core::Error) -> Result<Complaint, sqlx_core::Error> {
     let sqlx_core::Error::Database(database) = &error else { return Err(error) };
     let Some(postgres) = database.try_downcast_ref::<PgDatabaseError>() else { return Err(error) };
-    let Some(kind) = kind_of(postgres.code()) else { return Err(error) };
+    let Some(kind) = kind_of(postgres) else { return Err(error) };
     let mut reason = format!("SQLSTATE {}", postgres.code());
     for (what, name) in
         [("table", postgres.table()), ("constraint", postgres.constraint()), ("column", postgres.column())]
@@ -44,8 +44,15 @@ fn is_raised(error: &PgDatabaseError) -> bool {
     error.routine() == Some("exec_stmt_raise")
 }
 
-/// Classes by SQLSTATE; `None` is the server's trouble.
-fn kind_of(code: &str) -> Option<RejectionKind> {
+/// `None` is the server's trouble.
+fn kind_of(error: &PgDatabaseError) -> Option<RejectionKind> {
+    let of_a_value = || error.position().is_none() && NOT_READ.contains(&error.code());
+    let of_the_app = || is_raised(error) && !is_trouble(error.code());
+    kind_of_code(error.code()).or_else(|| (of_a_value() || of_the_app()).then_some(RejectionKind::Constraint))
+}
+
+/// Kinds by SQLSTATE.
+fn kind_of_code(code: &str) -> Option<RejectionKind> {
     match (code, code.get(..2)?) {
         // insufficient_privilege: also what a violated row-level policy is reported as
         ("42501", _) => Some(RejectionKind::Denied),
@@ -56,6 +63,16 @@ fn kind_of(code: &str) -> Option<RejectionKind> {
     }
 }
 
+/// What types say of a text that they cannot read, or that names nothing: `jsonpath`, `tsquery`, `ltree`, `regclass`. Of a
+/// statement of ours Postgres would say where in it the fault is.
+const NOT_READ: [&str; 6] = ["42601", "42602", "42704", "42883", "42P01", "3F000"];
+
+/// Transaction rollback, resources, the state of things, an operator, the system, connections, Postgres itself: it may go
+/// well another time, whoever says so.
+fn is_trouble(code: &str) -> bool {
+    ["08", "40", "53", "55", "57", "58", "XX"].iter().any(|class| code.starts_with(class))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,9 +81,10 @@ mod tests {
     fn the_servers_trouble_is_never_the_records_fault() {
         // serialization, deadlock, lock timeout, shutdown, disk full, out of memory, connection lost, read only
         for code in ["40001", "40P01", "55P03", "57P01", "53100", "53200", "08006", "25006"] {
-            assert_eq!(kind_of(code), None, "{code}");
+            assert_eq!(kind_of_code(code), None, "{code}");
+            assert!(is_trouble(code) || code == "25006", "{code}");
         }
-        assert_eq!(kind_of("42501"), Some(RejectionKind::Denied));
-        assert_eq!(kind_of("23505"), Some(RejectionKind::Constraint));
+        assert_eq!(kind_of_code("42501"), Some(RejectionKind::Denied));
+        assert_eq!(kind_of_code("23505"), Some(RejectionKind::Constraint));
     }
 }

@@ -21,6 +21,7 @@ mod model;
 mod once;
 mod oracle;
 mod outage;
+mod refused;
 mod replica;
 mod resync;
 mod rows;
