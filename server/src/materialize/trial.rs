@@ -78,12 +78,12 @@ impl Materializer<'_> {
             let waits = |patch: &&&Patch| patch.effect != Effect::Nothing && change.before.is_none();
             return patches.iter().find(waits).map_or(Ok(()), |patch| Err(never_there(patch)));
         }
-        if row.history.logged.iter().all(|logged| logged.position <= record.position) {
+        let audience = change.before.as_ref().map(|row| row.audience_key.clone());
+        if audience == row.present && row.history.logged.iter().all(|logged| logged.position <= record.position) {
             // It shows: the user writes it.
             return Ok(());
         }
         let named = columns_named(&row.history.logged);
-        let audience = change.before.as_ref().map(|row| row.audience_key.clone());
         self.actor.begin_trial().await?;
         let setting = Setting { table: row.table, from: row.present.as_ref(), to: change.before.clone() };
         self.set(record, patches[0], setting).await?;
@@ -107,7 +107,7 @@ impl Materializer<'_> {
         match set {
             Ok(()) => forgive(Box::pin(self.apply_one(record, patch)).await)?,
             // A cascade has taken it: what it hangs on was removed by whoever was allowed to.
-            Err(_) if patch.effect.operation() == Operation::Delete => {}
+            Err(MaterializeError::Refused(_)) if patch.effect.operation() == Operation::Delete => {}
             Err(error) => return Err(error),
         }
         Ok(self.actor.end_trial().await?)
