@@ -177,7 +177,7 @@ async fn a_refused_batch_leaves_rows_and_log_as_they_were() {
 }
 
 #[tokio::test]
-async fn a_correction_must_name_a_real_action_and_its_rows_own_audiences() {
+async fn a_correction_must_name_a_real_action_and_leave_each_row_in_one_audience() {
     let server = server();
     let alice = user("alice");
     for key in ["p", "q"] {
@@ -187,18 +187,20 @@ async fn a_correction_must_name_a_real_action_and_its_rows_own_audiences() {
     let amended = action(1, vec![patch("a", "p", Effect::Insert(holder("x")))]);
     assert!(is_accepted(&upload(&network, &batch(&server, client(1), vec![amended])).await));
     let position = server.log()[0].record.position();
-    let correction = |amends, key| {
+    let correction = |amends, effects: Vec<Patch>| {
         let body = RecordBody::Correction { amends, reason: None };
-        let record = UploadRecord { body, ..action(2, vec![patch("a", key, Effect::Nothing)]) };
-        batch(&server, client(1), vec![record])
+        batch(&server, client(1), vec![UploadRecord { body, ..action(2, effects) }])
     };
+    let (nothing, in_q) = (patch("a", "p", Effect::Nothing), patch("a", "q", Effect::Insert(holder("x"))));
     let elsewhere = synchrotron_core::model::ReplayKey { clock: Hlc::at_millis(7), ..position };
-    let outcome = upload(&network, &correction(elsewhere, "p")).await;
+    let outcome = upload(&network, &correction(elsewhere, vec![nothing.clone()])).await;
     assert!(matches!(outcome, Outcome::Rejected { kind: RejectionKind::Malformed, .. }), "{outcome:?}");
-    let outcome = upload(&network, &correction(position, "q")).await;
+    let outcome = upload(&network, &correction(position, vec![in_q.clone()])).await;
     assert!(matches!(outcome, Outcome::Rejected { kind: RejectionKind::AudienceMismatch, .. }), "{outcome:?}");
-    assert!(is_accepted(&upload(&network, &correction(position, "p")).await));
-    assert!(server.rows(&TableName::new("seats").expect("ok")).is_empty());
+    // Judged together, in whichever order they are.
+    assert!(is_accepted(&upload(&network, &correction(position, vec![in_q, nothing])).await));
+    let rows = server.rows(&TableName::new("seats").expect("ok"));
+    assert_eq!(rows.into_values().map(|row| row.audience_key).collect::<Vec<_>>(), [audience("q")]);
 }
 
 #[tokio::test]

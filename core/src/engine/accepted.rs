@@ -1,7 +1,7 @@
 //! What the server has accepted at one position: an action's shared patch, and the amendments of it.
 
 use super::amend;
-use crate::model::{Effect, Patch, RecordBody, ServerIngestId};
+use crate::model::{Patch, RecordBody, ServerIngestId};
 use crate::patch::{Amendment, NetEffects, effective_patch, net_effects};
 use crate::store::{Logged, StoredRecord};
 
@@ -27,18 +27,12 @@ impl<'l> Accepted<'l> {
 
     /// Whether an action that did this did, row by row and column by column, what is accepted.
     pub(super) fn is(&self, did: &[Patch]) -> bool {
-        did == self.effective || net_effects(did) == self.net()
-    }
-
-    fn net(&self) -> NetEffects {
-        let mut net = net_effects(&self.effective);
-        net.retain(|_, net| net.effect != Effect::Nothing);
-        net
+        did == self.effective || net_effects(did) == net_effects(&self.effective)
     }
 
     /// The newest amendment of any of these rows.
     pub(super) fn newest_amendment_of(&self, rows: &NetEffects) -> Option<ServerIngestId> {
-        let known = self.amendments.iter().filter(|amendment| rows.contains_key(&amendment.patch.row_key()));
+        let known = self.amendments.iter().filter(|amendment| rows.contains_key(&amendment.patch.audience_row()));
         known.filter_map(|amendment| amendment.server_ingest_id).max()
     }
 

@@ -1,10 +1,14 @@
 //! Corrections: records that carry the amendments of one action.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 use crate::action::ActionError;
 use crate::model::{
-    ActionId, ActionRecord, ClientId, Effect, Hlc, Patch, RecordBody, ReplayKey, ServerIngestId, UserId,
+    ActionId, ActionRecord, AudienceRow, ClientId, Effect, Hlc, Patch, RecordBody, ReplayKey, RowKey, ServerIngestId,
+    UserId,
 };
 use crate::patch::{Amendment, NetEffects};
 use crate::store::StoredRecord;
@@ -27,20 +31,20 @@ pub(super) struct Maker {
 /// another record than the one that had it first.
 pub(super) fn correction(
     amends: ReplayKey,
-    effects: NetEffects,
+    effects: Vec<(AudienceRow, Effect)>,
     overrules: Option<ServerIngestId>,
     failure: Option<&ActionError>,
     maker: Maker,
 ) -> Amended {
-    let removes = effects.values().any(|net| net.effect == Effect::Nothing);
+    let removes = effects.iter().any(|(_, effect)| *effect == Effect::Nothing);
     let rows: Vec<Patch> = (0..)
         .zip(effects)
-        .map(|(sequence, (key, net))| Patch {
+        .map(|(sequence, (AudienceRow { row: RowKey { table, row_id }, audience_key }, effect))| Patch {
             sequence,
-            table: key.table,
-            row_id: key.row_id,
-            audience_key: net.audience_key,
-            effect: net.effect,
+            table,
+            row_id,
+            audience_key,
+            effect,
         })
         .collect();
     let mut content = rmp_serde::to_vec_named(&rows).expect("BUG: patches always have a MessagePack form");
@@ -59,6 +63,30 @@ pub(super) fn correction(
     let row_count = u32::try_from(rows.len()).expect("BUG: an action touches fewer rows");
     let record = StoredRecord { record, rows, row_count, executed: None, faithful: None };
     Amended { amendments: amendments_of(&record).collect(), record }
+}
+
+/// The order in which the server, which applies a correction row by row under its constraints, can take the effects: first
+/// what is taken back of `known`, last effect first, then the others as the run `did` them. So a child is taken back before
+/// its parent and given after it, and a row leaves one audience before it comes into another.
+pub(super) fn in_order(effects: NetEffects, known: &[Patch], did: &[Patch]) -> Vec<(AudienceRow, Effect)> {
+    let (known, did) = (places(known), places(did));
+    let (mut taken_back, mut given): (Vec<_>, Vec<_>) =
+        effects.into_iter().partition(|(_, effect)| *effect == Effect::Nothing);
+    taken_back.sort_by_key(|(row, _)| Reverse(known.get(row)));
+    given.sort_by_key(|(row, _)| did.get(row));
+    taken_back.append(&mut given);
+    taken_back
+}
+
+/// Where each row came to be what it is: last inserted or deleted, or else last updated.
+fn places(patches: &[Patch]) -> BTreeMap<AudienceRow, usize> {
+    let mut places: BTreeMap<AudienceRow, (bool, usize)> = BTreeMap::new();
+    for (index, patch) in patches.iter().enumerate() {
+        let whole = matches!(patch.effect, Effect::Insert(_) | Effect::Delete);
+        let place = places.entry(patch.audience_row()).or_default();
+        *place = (whole, index).max(*place);
+    }
+    places.into_iter().map(|(row, (_, index))| (row, index)).collect()
 }
 
 /// A correction's rows as amendments.

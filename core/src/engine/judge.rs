@@ -4,24 +4,26 @@
 //! arrived before the action, does exactly the action's patch. A replica that knows less never overrules an author.
 //! `design.md` section 4 has the table that [`Replay::amended_effects`] is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::accepted::Accepted;
 use super::integrate::rewind_from;
 use super::replay::{Outcome, Replay};
-use crate::model::{AudienceKey, Columns, Effect, Patch, ReplayKey, RowKey, ServerIngestId};
-use crate::patch::{Amendment, NetEffect, NetEffects, effective_patch, net_effects};
+use crate::model::{AudienceRow, Columns, Effect, Patch, ReplayKey, ServerIngestId};
+use crate::patch::{Amendment, NetEffects, effective_patch, net_effects};
 use crate::store::{Logged, StoreError, StoredRecord};
 
 /// What the server knows an action to do to one row, and since when.
 struct Known {
-    audience_key: AudienceKey,
     effect: Effect,
     since: i64,
 }
 
 impl Replay<'_> {
     /// The rows on which this replica overrules what the server knows, each with the effect that it should have.
+    ///
+    /// An id that is in several audiences, or comes into one that the user is not in, is one question: half an answer would
+    /// leave a row in two audiences, or in none.
     pub(super) fn amended_effects(
         &self,
         action: &StoredRecord,
@@ -30,32 +32,24 @@ impl Replay<'_> {
         newest_beneath: i64,
     ) -> Result<NetEffects, StoreError> {
         let known = known_effects(action, accepted);
+        let rows: BTreeSet<&AudienceRow> = known.keys().chain(did.keys()).collect();
         let mut amended = NetEffects::new();
         let mut judge: Option<bool> = None;
-        for key in known.keys().chain(did.keys().filter(|key| !known.contains_key(*key))) {
-            let found = did.get(key);
-            let Some(effect) = (match known.get(key) {
-                None => found.map(|found| found.effect.clone()),
-                Some(known) if found.map_or(&Effect::Nothing, |found| &found.effect) == &known.effect => None,
-                Some(known) if newest_beneath > known.since => {
-                    let may = match judge {
-                        Some(may) => may,
-                        None => *judge.insert(self.may_judge(action)?),
-                    };
-                    may.then(|| found.map_or(Effect::Nothing, |found| found.effect.clone()))
-                }
-                Some(known) => found.and_then(|found| with_added_columns(&known.effect, &found.effect)),
-            }) else {
+        for rows in Vec::from_iter(rows).chunk_by(|a, b| a.row == b.row) {
+            let id = OneId::of(rows, &known, did);
+            if id.is_as_known() || !rows.iter().all(|row| self.mine.contains(&row.audience_key)) {
                 continue;
-            };
-            let audience_key = found
-                .map(|found| &found.audience_key)
-                .or_else(|| known.get(key).map(|known| &known.audience_key))
-                .expect("BUG: the row is known or was found")
-                .clone();
-            if self.mine.contains(&audience_key) {
-                amended.insert(key.clone(), NetEffect { audience_key, effect });
             }
+            if id.since.is_none_or(|since| newest_beneath <= since) {
+                amended.extend(id.added_columns());
+                amended.extend(id.added_rows());
+                continue;
+            }
+            let may = match judge {
+                Some(may) => may,
+                None => *judge.insert(self.may_judge(action)?),
+            };
+            amended.extend(if may { id.replaced() } else { id.added_rows() });
         }
         Ok(amended)
     }
@@ -139,21 +133,57 @@ fn effective_before(logged: &Logged, number: ServerIngestId) -> Vec<Patch> {
     effective_patch(shared, &amendments)
 }
 
+/// What is known and what a run did of one id, by audience.
+struct OneId<'e> {
+    effects: Vec<(&'e AudienceRow, Option<&'e Effect>, Option<&'e Effect>)>,
+    /// The newest that is known: whoever said it had an opinion on all audiences of the id.
+    since: Option<i64>,
+}
+
+impl<'e> OneId<'e> {
+    fn of(rows: &[&'e AudienceRow], known: &'e BTreeMap<AudienceRow, Known>, did: &'e NetEffects) -> Self {
+        let effects = rows.iter().map(|row| (*row, known.get(*row).map(|known| &known.effect), did.get(*row)));
+        let since = rows.iter().filter_map(|row| known.get(*row)).map(|known| known.since).max();
+        Self { effects: effects.collect(), since }
+    }
+
+    fn is_as_known(&self) -> bool {
+        self.replaced().is_empty()
+    }
+
+    /// Everything as the run did it.
+    fn replaced(&self) -> NetEffects {
+        let found = self.effects.iter().map(|(row, known, found)| (*row, known, found.unwrap_or(&Effect::Nothing)));
+        let other = found.filter(|(_, known, found)| **known != Some(*found));
+        other.map(|(row, _, found)| (row.clone(), found.clone())).collect()
+    }
+
+    /// What the run did in audiences of which nothing is known; not where the row may be in another one.
+    fn added_rows(&self) -> NetEffects {
+        if self.effects.iter().any(|(_, known, _)| known.is_some_and(|known| *known != Effect::Delete)) {
+            return NetEffects::new();
+        }
+        let added = self.effects.iter().filter(|(_, known, _)| known.is_none());
+        added.filter_map(|(row, _, found)| found.map(|found| ((*row).clone(), found.clone()))).collect()
+    }
+
+    fn added_columns(&self) -> NetEffects {
+        let both = self.effects.iter().filter_map(|(row, known, found)| Some((*row, (*known)?, (*found)?)));
+        both.filter_map(|(row, known, found)| Some((row.clone(), with_added_columns(known, found)?))).collect()
+    }
+}
+
 /// By row: the newest amendment, or else the action's own net effect.
-fn known_effects(action: &StoredRecord, accepted: &Accepted<'_>) -> BTreeMap<RowKey, Known> {
+fn known_effects(action: &StoredRecord, accepted: &Accepted<'_>) -> BTreeMap<AudienceRow, Known> {
     let since = |number: Option<ServerIngestId>| number.map_or(crate::store::UNSENT, ServerIngestId::get);
-    let mut known: BTreeMap<RowKey, Known> = net_effects(accepted.shared)
-        .into_iter()
-        .map(|(key, NetEffect { audience_key, effect })| {
-            (key, Known { audience_key, effect, since: since(action.record.server_ingest_id) })
-        })
-        .collect();
+    let shared = net_effects(accepted.shared).into_iter();
+    let executed = since(action.record.server_ingest_id);
+    let mut known: BTreeMap<_, _> = shared.map(|(row, effect)| (row, Known { effect, since: executed })).collect();
     let mut amendments: Vec<&Amendment> = accepted.amendments.iter().collect();
     amendments.sort_by_key(|amendment| since(amendment.server_ingest_id));
     for Amendment { patch, server_ingest_id } in amendments {
-        let since = since(*server_ingest_id);
-        let amended = Known { audience_key: patch.audience_key.clone(), effect: patch.effect.clone(), since };
-        known.insert(patch.row_key(), amended);
+        let amended = Known { effect: patch.effect.clone(), since: since(*server_ingest_id) };
+        known.insert(patch.audience_row(), amended);
     }
     known
 }

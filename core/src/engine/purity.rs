@@ -9,7 +9,9 @@ use std::fmt;
 
 use super::ExecuteError;
 use crate::action::ActionError;
-use crate::model::{ActionRecord, Columns, Effect, Operation, Patch, RecordBody, RowId, TableName};
+use crate::model::{
+    ActionRecord, AudienceRow, Columns, Effect, Operation, Patch, RecordBody, RowId, RowKey, TableName,
+};
 use crate::patch::{NetEffects, net_effects};
 use crate::store::{StoreError, StoreTxn};
 
@@ -110,34 +112,34 @@ fn between(first: &[Patch], second: &[Patch]) -> Option<Impurity> {
     if first == second {
         return Some(Impurity::Order);
     }
-    let keys: BTreeSet<_> = first.keys().chain(second.keys()).collect();
-    let rows = keys.into_iter().flat_map(|key| {
-        let differs = of_row(key, &first, &second);
-        differs.into_iter().map(|differs| RowDifference {
-            table: key.table.clone(),
-            row_id: key.row_id.clone(),
-            differs,
-        })
+    let rows: BTreeSet<&AudienceRow> = first.keys().chain(second.keys()).collect();
+    let rows = Vec::from_iter(rows);
+    let differences = rows.chunk_by(|a, b| a.row == b.row).flat_map(|rows| {
+        let RowKey { table, row_id } = &rows[0].row;
+        let named = |differs| RowDifference { table: table.clone(), row_id: row_id.clone(), differs };
+        of_one_id(rows, &first, &second).into_iter().map(named)
     });
-    Some(Impurity::Rows(rows.take(DIFFERENCES_MAX).collect()))
+    Some(Impurity::Rows(differences.take(DIFFERENCES_MAX).collect()))
 }
 
-fn of_row(key: &crate::model::RowKey, first: &NetEffects, second: &NetEffects) -> Vec<Differs> {
-    let (first, second) = (first.get(key), second.get(key));
-    let operation = |net: Option<&crate::patch::NetEffect>| net.map(|net| net.effect.operation());
-    if operation(first) != operation(second) {
-        return vec![Differs::Operation { first: operation(first), second: operation(second) }];
+/// Where both runs have the id, in different audiences, that is the difference; else each row has its own.
+fn of_one_id(rows: &[&AudienceRow], first: &NetEffects, second: &NetEffects) -> Vec<Differs> {
+    let [in_first, in_second] = [first, second].map(|run| rows.iter().filter(|row| run.contains_key(**row)).count());
+    if in_first > 0 && in_second > 0 && (in_first, in_second) != (rows.len(), rows.len()) {
+        return vec![Differs::Audience];
     }
-    let (Some(first), Some(second)) = (first, second) else { return Vec::new() };
-    let mut differs = Vec::new();
-    if first.audience_key != second.audience_key {
-        differs.push(Differs::Audience);
+    rows.iter().flat_map(|row| of_row(first.get(*row), second.get(*row))).collect()
+}
+
+fn of_row(first: Option<&Effect>, second: Option<&Effect>) -> Vec<Differs> {
+    if first.map(Effect::operation) != second.map(Effect::operation) {
+        let (first, second) = (first.map(Effect::operation), second.map(Effect::operation));
+        return vec![Differs::Operation { first, second }];
     }
     let none = Columns::new();
-    let columns = |effect: &'_ Effect| effect.columns().unwrap_or(&none).clone();
-    let (first, second) = (columns(&first.effect), columns(&second.effect));
+    let columns = |effect: Option<&'_ Effect>| effect.and_then(Effect::columns).unwrap_or(&none).clone();
+    let (first, second) = (columns(first), columns(second));
     let names: BTreeSet<_> = first.keys().chain(second.keys()).collect();
     let unlike = names.into_iter().filter(|name| first.get(*name) != second.get(*name));
-    differs.extend(unlike.cloned().map(Differs::Column));
-    differs
+    unlike.cloned().map(Differs::Column).collect()
 }

@@ -232,14 +232,15 @@ impl<'a> Replay<'a> {
         ran: &Outcome,
         newest_beneath: i64,
     ) -> Result<Option<Amended>, StoreError> {
-        let did = ran.ran.as_ref().map(net_effects).unwrap_or_default();
-        let effects = self.amended_effects(action, accepted, &did, newest_beneath)?;
+        let did = ran.ran.as_deref().unwrap_or_default();
+        let effects = self.amended_effects(action, accepted, &net_effects(did), newest_beneath)?;
         if effects.is_empty() {
             return Ok(None);
         }
         let user_id = self.txn.user_id()?.expect("BUG: history is somebody's");
         let maker = amend::Maker { client_id: self.client_id, user_id, clock: self.txn.clock()?.tick(0) };
         let overrules = accepted.newest_amendment_of(&effects);
+        let effects = amend::in_order(effects, &accepted.effective, did);
         let amended = amend::correction(action.record.position(), effects, overrules, ran.ran.as_ref().err(), maker);
         Ok(if self.txn.is_refused(amended.record.record.id)? { None } else { Some(amended) })
     }

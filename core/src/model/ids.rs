@@ -190,6 +190,15 @@ pub struct RowKey {
     pub row_id: RowId,
 }
 
+/// One row in its audience, for the row's whole life: the same id in another audience is another row.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AudienceRow {
+    /// The row's table and id.
+    pub row: RowKey,
+    /// Who may see it.
+    pub audience_key: AudienceKey,
+}
+
 /// Names one slice of an action without naming its audience: UUIDv5 of the audience in the action's namespace.
 ///
 /// A client computes the tags of its own audiences and so knows which slices of an action it must wait for; it learns

@@ -18,8 +18,8 @@ pub use cursor::{Cursor, Cursors, ServerIngestId};
 pub use digest::RowsDigest;
 pub use hlc::Hlc;
 pub use ids::{
-    ActionId, ActionTag, AudienceKey, BatchId, ClientId, Epoch, IdError, RowId, RowKey, SliceTag, SnapshotId,
-    TableName, UserId, WakeupId,
+    ActionId, ActionTag, AudienceKey, AudienceRow, BatchId, ClientId, Epoch, IdError, RowId, RowKey, SliceTag,
+    SnapshotId, TableName, UserId, WakeupId,
 };
 pub use patch::{Columns, Effect, Operation, Patch};
 pub use record::{ActionArgs, ActionRecord, RecordBody, ReplayKey};

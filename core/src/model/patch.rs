@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AudienceKey, RowId, RowKey, TableName, Value};
+use super::{AudienceKey, AudienceRow, RowId, RowKey, TableName, Value};
 
 /// Column values by name. The primary key and `audience_key` are never among them: they travel beside.
 pub type Columns = BTreeMap<String, Value>;
@@ -112,5 +112,11 @@ impl Patch {
     #[must_use]
     pub fn row_key(&self) -> RowKey {
         RowKey { table: self.table.clone(), row_id: self.row_id.clone() }
+    }
+
+    /// The row it is about, in its audience.
+    #[must_use]
+    pub fn audience_row(&self) -> AudienceRow {
+        AudienceRow { row: self.row_key(), audience_key: self.audience_key.clone() }
     }
 }

@@ -1,8 +1,10 @@
 //! The effective patch: an action's shared patch with the newest amendment of each row laid over it.
 
-use crate::model::{Effect, Patch, RowKey, ServerIngestId};
+use std::collections::BTreeMap;
 
-/// What a correction makes of one row of the action that it amends.
+use crate::model::{AudienceRow, Effect, Patch, ServerIngestId};
+
+/// What a correction makes of one row of the action that it amends, in one audience.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Amendment {
     /// The row and its new effect, [`Effect::Nothing`] for none.
@@ -14,45 +16,43 @@ pub struct Amendment {
 /// Lays the newest amendment of each row over an action's own patch, in sequence.
 ///
 /// Effects of rows without an amendment stay as they are, one by one, so that an action that swaps unique values still
-/// can. An amended row has one effect, in the place of the row's last one; rows that only an amendment knows come last.
+/// can. An amended row has one effect, in the place of the row's last one; rows that only an amendment knows come last. But
+/// what an amendment deletes goes first: a row leaves one audience before it comes into another.
 #[must_use]
 pub fn effective_patch(shared: &[Patch], amendments: &[Amendment]) -> Vec<Patch> {
-    let newest = newest_by_row(amendments);
-    let mut effective = Vec::with_capacity(shared.len() + newest.len());
-    for (index, patch) in shared.iter().enumerate() {
-        let key = patch.row_key();
-        match newest.iter().find(|(row, _)| *row == key) {
-            None => effective.push(patch.clone()),
-            Some((_, amendment)) => {
-                let last = !shared[index + 1..].iter().any(|later| later.row_key() == key);
-                if last {
-                    effective.push(amendment.patch.clone());
-                }
-            }
-        }
-    }
-    let added = newest.iter().filter(|(row, _)| !shared.iter().any(|patch| patch.row_key() == *row));
-    effective.extend(added.map(|(_, amendment)| amendment.patch.clone()));
-    effective.retain(|patch| patch.effect != Effect::Nothing);
+    let mut effective = if amendments.is_empty() { shared.to_vec() } else { amended(shared, amendments) };
     for (sequence, patch) in (0..).zip(&mut effective) {
         patch.sequence = sequence;
     }
     effective
 }
 
-/// The newest amendment of each row, in order of the row's first amendment.
-fn newest_by_row(amendments: &[Amendment]) -> Vec<(RowKey, &Amendment)> {
-    let age = |amendment: &Amendment| amendment.server_ingest_id.map_or(i64::MAX, ServerIngestId::get);
-    let mut newest: Vec<(RowKey, &Amendment)> = Vec::new();
-    for amendment in amendments {
-        let key = amendment.patch.row_key();
-        match newest.iter_mut().find(|(row, _)| *row == key) {
-            Some((_, known)) if age(known) <= age(amendment) => *known = amendment,
-            Some(_) => {}
-            None => newest.push((key, amendment)),
+fn amended(shared: &[Patch], amendments: &[Amendment]) -> Vec<Patch> {
+    let newest = newest_by_row(amendments);
+    let mut unplaced = newest.clone();
+    let mut effective = Vec::with_capacity(shared.len() + newest.len());
+    for patch in shared.iter().rev() {
+        let row = patch.audience_row();
+        if newest.contains_key(&row) {
+            effective.extend(unplaced.remove(&row));
+        } else {
+            effective.push(patch);
         }
     }
-    newest
+    effective.reverse();
+    effective.extend(amendments.iter().filter_map(|amendment| unplaced.remove(&amendment.patch.audience_row())));
+    let is_removal = |patch: &Patch| patch.effect == Effect::Delete && newest.contains_key(&patch.audience_row());
+    let (removals, others): (Vec<_>, Vec<_>) = effective.into_iter().partition(|patch| is_removal(patch));
+    let all = removals.into_iter().chain(others);
+    all.filter(|patch| patch.effect != Effect::Nothing).cloned().collect()
+}
+
+/// The newest amendment of each row.
+fn newest_by_row(amendments: &[Amendment]) -> BTreeMap<AudienceRow, &Patch> {
+    let age = |amendment: &&Amendment| amendment.server_ingest_id.map_or(i64::MAX, ServerIngestId::get);
+    let mut oldest_first: Vec<&Amendment> = amendments.iter().collect();
+    oldest_first.sort_by_key(age);
+    oldest_first.into_iter().map(|amendment| (amendment.patch.audience_row(), &amendment.patch)).collect()
 }
 
 #[cfg(test)]
@@ -61,11 +61,15 @@ mod tests {
     use crate::model::{AudienceKey, Columns, RowId, TableName, Value};
 
     fn patch(sequence: u32, row: &str, effect: Effect) -> Patch {
+        patch_in("a", sequence, row, effect)
+    }
+
+    fn patch_in(audience: &str, sequence: u32, row: &str, effect: Effect) -> Patch {
         Patch {
             sequence,
             table: TableName::new("t").expect("ok"),
             row_id: RowId::new(row).expect("ok"),
-            audience_key: AudienceKey::new("a").expect("ok"),
+            audience_key: AudienceKey::new(audience).expect("ok"),
             effect,
         }
     }
@@ -101,5 +105,18 @@ mod tests {
     fn an_added_row_comes_last() {
         let effective = effective_patch(&[patch(0, "a", set(1))], &[amendment("z", set(5), Some(1))]);
         assert_eq!(effective, [patch(0, "a", set(1)), patch(1, "z", set(5))]);
+    }
+
+    /// A move from `q` to `p`, amended to one from `r`.
+    #[test]
+    fn an_amendment_replaces_effects_in_its_own_audience_only() {
+        let insert = Effect::Insert(Columns::new());
+        let shared = [patch_in("q", 0, "a", Effect::Delete), patch_in("p", 1, "a", insert.clone())];
+        let amended =
+            |audience, effect| Amendment { patch: patch_in(audience, 0, "a", effect), server_ingest_id: None };
+        assert_eq!(effective_patch(&shared, &[amended("p", Effect::Nothing)]), shared[..1]);
+        let amendments = [amended("q", Effect::Nothing), amended("r", Effect::Delete)];
+        let expected = [patch_in("r", 0, "a", Effect::Delete), patch_in("p", 1, "a", insert)];
+        assert_eq!(effective_patch(&shared, &amendments), expected, "it leaves before it comes");
     }
 }

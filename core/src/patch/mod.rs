@@ -9,4 +9,4 @@ mod net;
 
 pub use effective::{Amendment, effective_patch};
 pub use fold::fold;
-pub use net::{NetEffect, NetEffects, net_effects};
+pub use net::{NetEffects, net_effects};

@@ -1,51 +1,40 @@
 //! What a list of effects comes to, row by row.
+//!
+//! A row is its table, its id and its audience: one that is moved is deleted in one audience and inserted in another.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-use crate::model::{AudienceKey, Columns, Effect, Patch, RowKey};
+use crate::model::{AudienceRow, Columns, Effect, Patch};
 
-/// An action's whole effect on one row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetEffect {
-    /// The row's audience.
-    pub audience_key: AudienceKey,
-    /// Equal in every fold to the effects it was made of.
-    pub effect: Effect,
-}
-
-/// An action's whole effect, by row. Rows that it created and removed again are not in it.
-pub type NetEffects = BTreeMap<RowKey, NetEffect>;
+/// An action's whole effect, by row: equal in every fold to the effects it was made of. Rows that it created and removed
+/// again are not in it.
+pub type NetEffects = BTreeMap<AudienceRow, Effect>;
 
 /// Folds an action's effects, in sequence, to one effect per row.
 ///
 /// Columns that were set and set back stay in an UPDATE: the action did write them.
 #[must_use]
 pub fn net_effects<'a>(patches: impl IntoIterator<Item = &'a Patch>) -> NetEffects {
-    let mut rows: BTreeMap<RowKey, Row> = BTreeMap::new();
+    let mut rows: BTreeMap<AudienceRow, Row> = BTreeMap::new();
     for patch in patches {
-        if let Some(row) = rows.get_mut(&patch.row_key()) {
-            row.add(&patch.effect);
-        } else {
-            rows.insert(patch.row_key(), Row::first(patch));
+        match rows.entry(patch.audience_row()) {
+            Entry::Occupied(row) => row.into_mut().add(&patch.effect),
+            Entry::Vacant(place) => drop(place.insert(Row::first(&patch.effect))),
         }
     }
-    rows.into_iter().filter_map(|(key, row)| row.net().map(|net| (key, net))).collect()
+    rows.into_iter().filter_map(|(row, effects)| effects.net().map(|net| (row, net))).collect()
 }
 
 struct Row {
-    audience_key: AudienceKey,
     /// Whether the row was there before the action: all but a first INSERT say so.
     was_there: bool,
     effect: Effect,
 }
 
 impl Row {
-    fn first(patch: &Patch) -> Self {
-        Self {
-            audience_key: patch.audience_key.clone(),
-            was_there: !matches!(patch.effect, Effect::Insert(_)),
-            effect: patch.effect.clone(),
-        }
+    fn first(effect: &Effect) -> Self {
+        Self { was_there: !matches!(effect, Effect::Insert(_)), effect: effect.clone() }
     }
 
     fn add(&mut self, next: &Effect) {
@@ -58,9 +47,9 @@ impl Row {
         };
     }
 
-    fn net(self) -> Option<NetEffect> {
+    fn net(self) -> Option<Effect> {
         let vanished = self.effect == Effect::Delete && !self.was_there;
-        (!vanished).then_some(NetEffect { audience_key: self.audience_key, effect: self.effect })
+        (!vanished).then_some(self.effect)
     }
 }
 
@@ -74,20 +63,26 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{RowId, TableName, Value};
+    use crate::model::{AudienceKey, RowId, TableName, Value};
     use crate::patch::fold;
 
-    fn patches(effects: &[Effect]) -> Vec<Patch> {
+    /// Effects on one id, each in an audience.
+    fn patches(effects: &[(&str, Effect)]) -> Vec<Patch> {
         (0..)
             .zip(effects)
-            .map(|(sequence, effect)| Patch {
+            .map(|(sequence, (audience, effect))| Patch {
                 sequence,
                 table: TableName::new("t").expect("ok"),
                 row_id: RowId::new("r").expect("ok"),
-                audience_key: AudienceKey::new("a").expect("ok"),
+                audience_key: AudienceKey::new(*audience).expect("ok"),
                 effect: effect.clone(),
             })
             .collect()
+    }
+
+    fn net(effects: &[(&str, Effect)]) -> Vec<(String, Effect)> {
+        let net = net_effects(&patches(effects));
+        net.into_iter().map(|(row, effect)| (row.audience_key.to_string(), effect)).collect()
     }
 
     fn columns(x: i64) -> Columns {
@@ -96,44 +91,59 @@ mod tests {
 
     #[test]
     fn created_and_removed_in_one_action_is_nothing() {
-        assert!(net_effects(&patches(&[Effect::Insert(columns(1)), Effect::Delete])).is_empty());
+        assert_eq!(net(&[("p", Effect::Insert(columns(1))), ("p", Effect::Delete)]), []);
     }
 
     #[test]
     fn replaced_and_removed_is_a_delete_of_what_was_there() {
-        let effects = [Effect::Delete, Effect::Insert(columns(1)), Effect::Delete];
-        let net = net_effects(&patches(&effects));
-        assert_eq!(net.values().next().map(|net| &net.effect), Some(&Effect::Delete));
+        let effects = [("p", Effect::Delete), ("p", Effect::Insert(columns(1))), ("p", Effect::Delete)];
+        assert_eq!(net(&effects), [("p".to_owned(), Effect::Delete)]);
     }
 
-    /// Effects that an action can really have on a row that is, or is not, there.
-    fn arb_effects() -> impl Strategy<Value = (Option<Columns>, Vec<Effect>)> {
-        (any::<bool>(), prop::collection::vec((0..3u8, 0..4i64, any::<bool>()), 0..6)).prop_map(|(there, steps)| {
-            let before = there.then(|| columns(9));
-            let mut present = there;
-            let effects = steps
-                .into_iter()
-                .map(|(kind, x, both)| {
-                    let effect = match (present, kind) {
-                        (false, _) => Effect::Insert(columns(x)),
-                        (true, 0) => Effect::Delete,
-                        (true, _) if both => Effect::Update(columns(x)),
-                        (true, _) => Effect::Update(Columns::from([("x".to_owned(), Value::Integer(x))])),
-                    };
-                    present = effect != Effect::Delete;
-                    effect
-                })
-                .collect();
-            (before, effects)
+    #[test]
+    fn moved_is_a_delete_in_one_audience_and_an_insert_in_the_other() {
+        let insert = Effect::Insert(columns(1));
+        let expected = [("p".to_owned(), insert.clone()), ("q".to_owned(), Effect::Delete)];
+        assert_eq!(net(&[("q", Effect::Delete), ("p", insert)]), expected);
+    }
+
+    type Rows = BTreeMap<AudienceRow, Columns>;
+
+    fn folded(mut rows: Rows, row: AudienceRow, effect: &Effect) -> Rows {
+        if let Some(columns) = fold(rows.remove(&row), effect) {
+            rows.insert(row, columns);
+        }
+        rows
+    }
+
+    /// Effects that an action can really have on an id that is in an audience, or in none: it may move.
+    fn arb_effects() -> impl Strategy<Value = (Rows, Vec<Patch>)> {
+        const AUDIENCES: [&str; 3] = ["p", "q", "r"];
+        let step = (0..3u8, 0..4i64, any::<bool>(), 0..AUDIENCES.len());
+        (prop::option::of(0..AUDIENCES.len()), prop::collection::vec(step, 0..8)).prop_map(|(there, steps)| {
+            let mut home = there.map(|index| AUDIENCES[index]);
+            let before = home.map(|home| (patches(&[(home, Effect::Delete)])[0].audience_row(), columns(9)));
+            let mut effects = Vec::new();
+            for (kind, x, both, index) in steps {
+                let effect = match (home, kind) {
+                    (None, _) => Effect::Insert(columns(x)),
+                    (Some(_), 0) => Effect::Delete,
+                    (Some(_), _) if both => Effect::Update(columns(x)),
+                    (Some(_), _) => Effect::Update(Columns::from([("x".to_owned(), Value::Integer(x))])),
+                };
+                let audience = home.unwrap_or(AUDIENCES[index]);
+                home = (effect != Effect::Delete).then_some(audience);
+                effects.push((audience, effect));
+            }
+            (before.into_iter().collect(), patches(&effects))
         })
     }
 
     proptest! {
         #[test]
         fn the_net_effect_folds_like_its_parts((before, effects) in arb_effects()) {
-            let stepwise = effects.iter().fold(before.clone(), fold);
-            let net = net_effects(&patches(&effects));
-            let at_once = net.values().fold(before, |row, net| fold(row, &net.effect));
+            let stepwise = effects.iter().fold(before.clone(), |rows, patch| folded(rows, patch.audience_row(), &patch.effect));
+            let at_once = net_effects(&effects).into_iter().fold(before, |rows, (row, effect)| folded(rows, row, &effect));
             prop_assert_eq!(stepwise, at_once);
         }
     }

@@ -17,7 +17,7 @@ const SCHEMA: &str = "
         stars INTEGER CHECK (stars < 6), audience_key TEXT NOT NULL);
     CREATE UNIQUE INDEX IF NOT EXISTS one_of_a_kind ON items (stars / 10) WHERE stars > 9;";
 
-fn phone() -> Phone {
+pub(crate) fn phone() -> Phone {
     let mut registry = Registry::default();
     registry.register::<RunSql>().expect("new");
     let tables = vec![Table::new("lists").given_ids(), Table::new("items").given_ids()];
@@ -26,21 +26,21 @@ fn phone() -> Phone {
 
 /// Whether the phones know the tag of what arrives, and so run it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-enum Tag {
+pub(crate) enum Tag {
     Known,
     Unknown,
 }
 
-fn arrived(tag: Tag, number: i64, at_ms: i64, statements: &[&str], rows: Vec<Patch>) -> LogRecord {
+pub(crate) fn arrived(tag: Tag, number: i64, at_ms: i64, statements: &[&str], rows: Vec<Patch>) -> LogRecord {
     let tag = if tag == Tag::Known { RunSql::TAG } else { "of_a_newer_app_v1" };
     remote(number, at_ms, tag, &sql(statements), rows)
 }
 
-fn list(name: &str) -> Columns {
+pub(crate) fn list(name: &str) -> Columns {
     columns([("name", name.into()), ("note", Value::Null)])
 }
 
-fn insert_list(tag: Tag, number: i64, at_ms: i64, row: &str, name: &str) -> LogRecord {
+pub(crate) fn insert_list(tag: Tag, number: i64, at_ms: i64, row: &str, name: &str) -> LogRecord {
     let statement = format!("INSERT INTO lists (id, name, audience_key) VALUES ('{row}', '{name}', 'p')");
     arrived(tag, number, at_ms, &[&statement], vec![effect("lists", row, Effect::Insert(list(name)))])
 }

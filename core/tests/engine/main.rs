@@ -4,6 +4,7 @@ mod apply_items;
 mod capture;
 mod capture_items;
 mod constraints;
+mod correction_order;
 mod drift;
 mod execute;
 mod execution_items;

@@ -24,6 +24,8 @@ enum Impure {
     Counts,
     /// Chooses a row id by a value from outside.
     CountsRows,
+    /// Chooses an audience by a value from outside.
+    CountsAudiences,
     /// Lets a hash map order its inserts.
     Shuffles,
     /// Fails every other time.
@@ -47,6 +49,10 @@ impl Action for Do {
         match self.what {
             Impure::Counts => ctx.execute(insert, params!["row", "secret", count]).map(drop),
             Impure::CountsRows => ctx.execute(insert, params![format!("row {count}"), "x", 0]).map(drop),
+            Impure::CountsAudiences => {
+                let insert = "INSERT INTO cards (id, title, place, audience_key) VALUES ('row', 'x', 0, ?)";
+                ctx.execute(insert, params![format!("project:{count}")]).map(drop)
+            }
             Impure::Shuffles => {
                 // Two maps of 64 keys have one order about never.
                 let map: HashMap<i64, ()> = (0..64).map(|n| (n, ())).collect();
@@ -104,6 +110,14 @@ fn u20_a_row_that_only_one_run_has_is_named() {
     let only_first = Differs::Operation { first, second };
     let only_second = Differs::Operation { first: second, second: first };
     assert!(operations.contains(&only_first) && operations.contains(&only_second), "{operations:?}");
+}
+
+/// Not as two rows, one of each run.
+#[test]
+fn u20_a_row_in_another_audience_is_named_once() {
+    let found = impurity(Impure::CountsAudiences);
+    assert_eq!(found, Impurity::Rows(vec![row("row", Differs::Audience)]));
+    assert_eq!(found.to_string(), "row row of cards: audience_key");
 }
 
 #[test]

@@ -78,6 +78,18 @@ actions! {
         put_note(ctx, &first.0, "pair", "first", &first.1)?;
         put_note(ctx, &second.0, "pair", "second", &second.1)
     }
+    /// Moves a note to the audience that the first of these other notes names which is there: a move is a delete and an
+    /// insert.
+    MoveNote "move_note_v1" { note: String, by: Vec<String> } -> () = |ctx| {
+        let Some((title, content)) = read_note(ctx, note)? else { return Err(ActionError::reject("it is gone")) };
+        for by in by {
+            if let Some((_, audience)) = read_note(ctx, by)? {
+                ctx.execute("DELETE FROM notes WHERE id = ?", params![note])?;
+                return put_note(ctx, note, &title, &content, &audience);
+            }
+        }
+        Err(ActionError::reject("nothing says where to"))
+    }
     Nothing "nothing_v1" {} -> () = |_ctx| { Ok(()) }
 
     /// Impure: content and suffix where it runs on A, content alone elsewhere.
@@ -145,6 +157,12 @@ fn put_note(ctx: &mut Context<'_>, note: &str, title: &str, content: &str, audie
     let (user, time) = (ctx.user_id().to_string(), ctx.timestamp_ms());
     let sql = "INSERT INTO notes (id, title, content, updated_at, user_id, audience_key) VALUES (?, ?, ?, ?, ?, ?)";
     ctx.execute(sql, params![note, title, content, time, user, audience]).map(drop)
+}
+
+/// Title and content.
+fn read_note(ctx: &mut Context<'_>, note: &str) -> Result<Option<(String, String)>, ActionError> {
+    let row = ctx.query_one("SELECT title, content FROM notes WHERE id = ?", params![note])?;
+    row.map(|row| Ok((row.get("title")?, row.get("content")?))).transpose()
 }
 
 fn add_note(ctx: &mut Context<'_>, title: &str, content: &str) -> Result<RowId, ActionError> {

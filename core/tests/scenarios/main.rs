@@ -16,6 +16,7 @@ mod hlc;
 mod ingest;
 mod late;
 mod membership;
+mod moves;
 mod private;
 mod quarantine;
 mod reading;

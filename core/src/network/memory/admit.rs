@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::history::{Entry, History, Mismatch};
 use crate::model::{
-    ActionId, ActionRecord, AudienceKey, ClientId, Cursor, Cursors, Effect, Patch, RecordBody, ReplayKey,
-    ServerIngestId, UserId,
+    ActionId, ActionRecord, AudienceKey, ClientId, Cursor, Cursors, Effect, RecordBody, ReplayKey, ServerIngestId,
+    UserId,
 };
 use crate::wire::{Outcome, RejectionKind, UploadBatch, UploadRecord};
 
@@ -93,31 +93,22 @@ impl Upload<'_> {
         Err(Box::new(Outcome::ClockAhead { server_time_ms, max_ahead_ms }))
     }
 
-    /// A correction amends an action that is here, and each row in the audience that the action has it in.
+    /// A correction amends an action that is here. In which audience it may have a row, the fold decides.
     fn check_amended(&self, record: &UploadRecord, history: &History) -> Result<(), Box<Outcome>> {
         let RecordBody::Correction { amends, .. } = &record.body else { return Ok(()) };
-        let Some(amended) = self.rows_amended(*amends, history) else {
-            let reason = format!("amends action {}, which is not in the log at that place", amends.action_id);
-            return Err(rejected(record, RejectionKind::Malformed, reason));
-        };
-        for patch in &record.rows {
-            let known = amended.iter().find(|known| known.row_key() == patch.row_key());
-            if let Some(known) = known.filter(|known| known.audience_key != patch.audience_key) {
-                let (row_id, table) = (&patch.row_id, &patch.table);
-                let (expected, actual) = (&known.audience_key, &patch.audience_key);
-                let reason = format!("row {row_id} of {table} is amended in {actual:?}, it belongs to {expected:?}");
-                return Err(rejected(record, RejectionKind::AudienceMismatch, reason));
-            }
+        if self.has_action_at(*amends, history) {
+            return Ok(());
         }
-        Ok(())
+        let reason = format!("amends action {}, which is not in the log at that place", amends.action_id);
+        Err(rejected(record, RejectionKind::Malformed, reason))
     }
 
-    fn rows_amended<'h>(&'h self, amends: ReplayKey, history: &'h History) -> Option<&'h [Patch]> {
-        if let Some(entry) = history.entry(amends.action_id) {
-            return (is_action(&entry.record.body) && entry.record.position() == amends).then_some(&entry.rows);
+    fn has_action_at(&self, position: ReplayKey, history: &History) -> bool {
+        let is_it = |record: &ActionRecord| is_action(&record.body) && record.position() == position;
+        match history.entry(position.action_id) {
+            Some(entry) => is_it(&entry.record),
+            None => self.batch.records.iter().any(|own| own.id == position.action_id && is_it(&self.accepted(own))),
         }
-        let own = self.batch.records.iter().find(|record| record.id == amends.action_id)?;
-        (is_action(&own.body) && self.accepted(own).position() == amends).then_some(&own.rows)
     }
 
     /// Nothing is accepted beneath what is compacted away: it could not be folded in any more.
