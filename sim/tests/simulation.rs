@@ -114,6 +114,11 @@ fn booking_rules_hold_after_crashes_and_recovery() {
 }
 
 #[test]
+fn rows_that_move_between_audiences_converge() {
+    quick("moves", 6);
+}
+
+#[test]
 fn constraints_and_cascades_converge() {
     quick("family", 4);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use synchrotron_core::model::{Columns, Effect, Patch, RecordBody, ReplayKey, RowKey};
+use synchrotron_core::model::{AudienceRow, Columns, Effect, Patch, RecordBody, ReplayKey};
 use synchrotron_core::network::memory::MemoryRow;
 use synchrotron_core::wire::LogRecord;
 
@@ -17,7 +17,7 @@ const UNSENT: i64 = i64::MAX;
 struct Place<'a> {
     shared: Vec<&'a Patch>,
     /// By row the newest amendment, with its number.
-    amended: BTreeMap<RowKey, (i64, &'a Patch)>,
+    amended: BTreeMap<AudienceRow, (i64, &'a Patch)>,
 }
 
 /// A history to be folded.
@@ -47,7 +47,7 @@ impl<'a> History<'a> {
                 place.shared.push(row);
                 continue;
             }
-            let newest = place.amended.entry(row.row_key()).or_insert((number, row));
+            let newest = place.amended.entry(row.audience_row()).or_insert((number, row));
             if newest.0 <= number {
                 *newest = (number, row);
             }
@@ -76,7 +76,8 @@ impl<'a> History<'a> {
                 fold(&mut rows, patch);
             }
         }
-        Rows(rows)
+        let shown = |(AudienceRow { row, audience_key }, columns)| (row, MemoryRow { audience_key, columns });
+        Rows(rows.into_iter().map(shown).collect())
     }
 
     /// What a position does in the end, amendments laid over it.
@@ -87,22 +88,21 @@ impl<'a> History<'a> {
 
 impl<'a> Place<'a> {
     fn effective(&self) -> Vec<&'a Patch> {
-        let shared = self.shared.iter().copied().filter(|patch| !self.amended.contains_key(&patch.row_key()));
+        let shared = self.shared.iter().copied().filter(|patch| !self.amended.contains_key(&patch.audience_row()));
         let amended = self.amended.values().map(|(_, patch)| *patch);
         shared.chain(amended).filter(|patch| patch.effect != Effect::Nothing).collect()
     }
 }
 
-fn fold(rows: &mut BTreeMap<RowKey, MemoryRow>, patch: &Patch) {
-    let key = patch.row_key();
+fn fold(rows: &mut BTreeMap<AudienceRow, Columns>, patch: &Patch) {
+    let key = patch.audience_row();
     match &patch.effect {
         Effect::Insert(columns) => {
-            let row = MemoryRow { audience_key: patch.audience_key.clone(), columns: columns.clone() };
-            rows.insert(key, row);
+            rows.insert(key, columns.clone());
         }
         Effect::Update(columns) => {
             if let Some(row) = rows.get_mut(&key) {
-                set(&mut row.columns, columns);
+                set(row, columns);
             }
         }
         Effect::Delete => {
@@ -125,6 +125,8 @@ pub(crate) fn difference(found: &Rows, expected: &Rows) -> Option<String> {
     }
     let keys = found.0.keys().chain(expected.0.keys());
     let key = keys.into_iter().find(|key| found.0.get(*key) != expected.0.get(*key))?;
-    let show = |rows: &Rows| rows.0.get(key).map_or("absent".to_owned(), |row| format!("{:?}", row.columns));
+    let show = |rows: &Rows| {
+        rows.0.get(key).map_or("absent".to_owned(), |row| format!("{:?} in {}", row.columns, row.audience_key))
+    };
     Some(format!("row {} of {} is {}, it should be {}", key.row_id, key.table, show(found), show(expected)))
 }

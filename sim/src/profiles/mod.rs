@@ -3,6 +3,7 @@
 mod bookings;
 mod chaos;
 mod family;
+mod moves;
 
 use crate::fleet::Fleet;
 use crate::plan::Mix;
@@ -34,12 +35,13 @@ pub fn by_name(name: &str) -> Option<Fleet> {
         "bookings_recovery" => bookings::fleet(name, Mix { recover: 8, ..mix }),
         "bookings_versions" => bookings::versions(name, Mix { upgrade: 2, ..calm }),
         "family" => family::fleet(name, mix),
+        "moves" => moves::fleet(name, Mix { devices_max: 5, ..mix }),
         _ => return None,
     })
 }
 
 /// The names of all fleets.
-pub const NAMES: [&str; 18] = [
+pub const NAMES: [&str; 19] = [
     "calm",
     "chaos",
     "slices",
@@ -56,6 +58,7 @@ pub const NAMES: [&str; 18] = [
     "bookings_recovery",
     "bookings_versions",
     "family",
+    "moves",
     "power_cuts",
     "bookings_power_cuts",
 ];

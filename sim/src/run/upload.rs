@@ -1,6 +1,6 @@
 //! A device's work on its way to the server, and the outcome on its way back; live slices.
 
-use synchrotron_core::engine::{Concluded, EngineError, Received};
+use synchrotron_core::engine::{Concluded, EngineError, Received, SentBatch};
 use synchrotron_core::wire::{FaultCode, Outcome, OutcomeMessage, RejectionKind};
 
 use super::World;
@@ -8,7 +8,7 @@ use super::device::{Device, Did};
 use super::link::{Downlink, Pushed, Uplink, take};
 use super::parcel::Parcel;
 use super::sync::no_session;
-use super::world::Seen;
+use super::world::{Seen, ServerLog};
 use crate::failure::{Failure, FailureKind};
 
 impl World<'_> {
@@ -71,7 +71,7 @@ impl World<'_> {
             Err(error) => return Ok(format!("unreadable: {error}")),
         };
         let device = &mut self.devices[number];
-        device.check_outcome(&outcome, &self.seen)?;
+        device.check_outcome(&sent, &outcome, &self.seen, &self.server_log)?;
         let said = short(&outcome);
         let wall_ms = device.wall.read(self.now_ms);
         let restored = self.seen.restored > 0;
@@ -113,18 +113,23 @@ impl World<'_> {
 
 impl Device {
     /// Outcomes that the plan explains.
-    fn check_outcome(&self, outcome: &Outcome, seen: &Seen) -> Result<(), Failure> {
+    fn check_outcome(&self, sent: &SentBatch, outcome: &Outcome, seen: &Seen, log: &ServerLog) -> Result<(), Failure> {
         let explained = match outcome {
             Outcome::Accepted { .. }
             | Outcome::BehindHead { .. }
             | Outcome::ClockAhead { .. }
             | Outcome::Unauthenticated { .. }
             | Outcome::Retry { .. } => true,
-            Outcome::Rejected { kind, .. } => match kind {
+            Outcome::Rejected { action, kind, .. } => match kind {
                 // A batch whose answer was lost, and which runs differently by now.
                 RejectionKind::DuplicateId => true,
                 RejectionKind::Denied => seen.revoked,
                 RejectionKind::Malformed => seen.restored > 0,
+                // Others moved its row, or have that id elsewhere.
+                RejectionKind::AudienceMismatch => {
+                    let refused = sent.batch.records.iter().filter(|record| record.id == *action);
+                    refused.flat_map(|record| &record.rows).any(|row| log.has_elsewhere(row))
+                }
                 _ => false,
             },
             Outcome::TooOld { .. } => seen.compacted,

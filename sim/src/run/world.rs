@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use synchrotron_core::model::{ActionId, Epoch};
+use synchrotron_core::model::{ActionId, Epoch, Patch};
 use synchrotron_core::network::memory::{MemoryServer, PageBounds};
 use synchrotron_core::wire::LogRecord;
 use uuid::Uuid;
@@ -36,6 +36,12 @@ impl ServerLog {
             self.accepted.insert(record.record.id);
             self.records.push(record);
         }
+    }
+
+    /// Whether the id of this row ever was in another audience.
+    pub(crate) fn has_elsewhere(&self, row: &Patch) -> bool {
+        let is_it = |logged: &Patch| logged.row_key() == row.row_key() && logged.audience_key != row.audience_key;
+        self.records.iter().any(|record| record.rows.iter().any(is_it))
     }
 }
 
