@@ -67,11 +67,7 @@ fn statements() -> Vec<(&'static str, String, bool)> {
         (pg::RECORDS, "ARRAY[7, 8, 19000]".to_owned(), true),
         (pg::ROWS, format!("{IDS}, {AUDIENCES}"), true),
         (materialize::NEWEST, "ARRAY['seats', 'seats'], ARRAY['r1', 'r2']".to_owned(), false),
-        (
-            materialize::START,
-            format!("'seats', 'r1', 15000, {ZERO}, {ZERO}, true, 0, {ZERO}, {ZERO}, 30000, 30000"),
-            false,
-        ),
+        (materialize::START, format!("'seats', 'r1', 15000, {ZERO}, {ZERO}, 0, {ZERO}, {ZERO}, 30000, 30000"), false),
         (materialize::EFFECTS, format!("'seats', 'r1', 100, {ZERO}, {ZERO}, true, 30000, 30000"), false),
         (materialize::BENEATH, format!("'seats', 'r1', 15000, {ZERO}, {ZERO}"), false),
         (materialize::FORGET, format!("'seats', 'r1', 15000, {ZERO}, {ZERO}"), false),

@@ -60,8 +60,6 @@ struct Admitted<'g> {
     ids: BTreeMap<ActionId, ServerIngestId>,
     /// Audiences that it founds, each with the first record that writes to it.
     founded: BTreeMap<&'g AudienceKey, ActionId>,
-    /// Audiences that it may write to.
-    writable: BTreeSet<AudienceKey>,
 }
 
 /// An upload's outcome, and whether it is kept already for when the upload comes again.
@@ -177,8 +175,7 @@ impl Pass<'_, '_> {
         if let Err(rejection) = known::check_amended(tx, &new, &upload.user_id, candidate.visible).await? {
             return Ok(Err(rejection.into()));
         }
-        let writable = candidate.visible.iter().chain(founded.keys().copied()).cloned().collect();
-        Ok(Ok(Admitted { place, candidate, new, ids, founded, writable }))
+        Ok(Ok(Admitted { place, candidate, new, ids, founded }))
     }
 
     fn check(&self, new: &[&Measured<'_>]) -> Result<(), Outcome> {
@@ -220,7 +217,7 @@ impl Pass<'_, '_> {
         let actor = Actor::introduce(tx, &first.candidate.open.upload.user_id, app_role);
         let catalogue = &self.ingest.catalogue;
         let newest = self.opening.newest.clone();
-        let mut materializer = Materializer::new(actor, catalogue, &first.writable, newest, last_number, self.pace);
+        let mut materializer = Materializer::new(actor, catalogue, newest, last_number, self.pace);
         materializer.begin(appended.numbered.iter().copied()).await?;
         let mut rest = appended.numbered.as_slice();
         for one in admitted {
@@ -228,7 +225,7 @@ impl Pass<'_, '_> {
             rest = others;
             let user_id = &one.candidate.open.upload.user_id;
             let refused = |error| refused(one.candidate, error);
-            materializer.upload(user_id, &one.writable, records).await.map_err(refused)?;
+            materializer.upload(user_id, records).await.map_err(refused)?;
             if !one.founded.is_empty() {
                 materializer.flush().await.map_err(refused)?;
                 check_founded(materializer.as_server().await?, one).await?;

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
-use synchrotron_core::model::{AudienceKey, ClientId, Effect, Patch, RecordBody, ReplayKey, RowKey, SliceTag};
+use synchrotron_core::model::{AudienceKey, AudienceRow, ClientId, Effect, Patch, RecordBody, ReplayKey, SliceTag};
 use synchrotron_core::wire::{Outcome, RejectionKind, UploadBatch, UploadRecord};
 use uuid::Uuid;
 
@@ -111,7 +111,7 @@ pub(super) fn check_record(record: &Measured<'_>, settings: &Settings, catalogue
         }
         RecordBody::Correction { .. } => true,
     };
-    let mut rows: BTreeSet<RowKey> = BTreeSet::new();
+    let mut rows: BTreeSet<AudienceRow> = BTreeSet::new();
     for (expected, patch) in (0..).zip(&upload.rows) {
         if patch.sequence != expected {
             return Err(malformed(format!("row {expected} has sequence {}", patch.sequence)));
@@ -119,7 +119,7 @@ pub(super) fn check_record(record: &Measured<'_>, settings: &Settings, catalogue
         if patch.effect == Effect::Nothing && !correction {
             return Err(malformed(format!("row {expected} of an action has operation NOTHING")));
         }
-        if correction && !rows.insert(patch.row_key()) {
+        if correction && !rows.insert(patch.audience_row()) {
             return Err(malformed(format!("row {expected} of a correction amends a row that another of it amends")));
         }
         check_patch(patch, catalogue).map_err(|(kind, reason)| reject(kind, reason))?;

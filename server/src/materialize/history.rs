@@ -58,44 +58,41 @@ pub(crate) async fn columns_in_log(
         client_id: ClientId::from_uuid(Uuid::max()),
         action_id: ActionId::from_uuid(Uuid::max()),
     };
-    let History { base, logged } = history_beneath(conn, key, end, None, everything).await?;
+    let History { base, logged } = history_beneath(conn, key, end, everything).await?;
     let was_there = older.filter(|_| base.is_none() && !ever_whole(&logged));
     let unknown = was_there.map(|key| Folded { audience_key: key.clone(), columns: Columns::new() });
     Ok(fold_row(base.or(unknown), &logged).row.map(|row| row.columns))
 }
 
 /// The row's effects around `position`: all that are above its newest image beneath, or from the newest whole-row effect
-/// on that is at or beneath it with and without the effects of `judged`, whichever are fewer.
+/// beneath on, whichever are fewer. So the fold knows the row as it was right before the position, and whose it was.
 async fn history_beneath(
     conn: &mut PgConnection,
     key: &RowKey,
     position: ReplayKey,
-    judged: Option<ActionId>,
     seen: Seen,
 ) -> Result<History, sqlx_core::Error> {
     let image = images::newest_beneath(conn, key, position).await?;
     let image = image.unwrap_or(Image { position: BEFORE_ALL, row: None });
-    let mut bound = (position, true);
+    let mut bound = position;
     loop {
         let Some(start) = whole_row_beneath(conn, key, bound, image.position, seen).await? else {
             let logged = effects_from(conn, key, (image.position, false), seen).await?;
             return Ok(History { base: image.row, logged });
         };
         let logged = effects_from(conn, key, (start, true), seen).await?;
-        let others: Vec<Logged> = logged.iter().filter(|logged| Some(logged.record) != judged).cloned().collect();
-        let starts_there = others.first().is_some_and(|first| first.position == start);
-        if starts_there && begins_whole(&others) && begins_whole(&logged) {
+        if begins_whole(&logged) {
             return Ok(History { base: None, logged });
         }
-        bound = (start, false);
+        bound = start;
     }
 }
 
-/// The newest whole-row effect beneath a position, or at it, and above another.
+/// The newest whole-row effect beneath a position and above another.
 async fn whole_row_beneath(
     conn: &mut PgConnection,
     key: &RowKey,
-    (bound, inclusive): (ReplayKey, bool),
+    bound: ReplayKey,
     above: ReplayKey,
     seen: Seen,
 ) -> Result<Option<ReplayKey>, sqlx_core::Error> {
@@ -105,7 +102,6 @@ async fn whole_row_beneath(
         .bind(bound.clock.packed())
         .bind(*bound.client_id.as_uuid())
         .bind(*bound.action_id.as_uuid())
-        .bind(inclusive)
         .bind(above.clock.packed())
         .bind(*above.client_id.as_uuid())
         .bind(*above.action_id.as_uuid())
@@ -138,16 +134,15 @@ async fn effects_from(
 }
 
 impl Materializer<'_> {
-    /// The row's history around the place of a record, with and without it.
+    /// The row's history around the place of a record.
     pub(super) async fn history_around(
         &mut self,
         key: &RowKey,
         position: ReplayKey,
-        judged: ActionId,
         number: i64,
     ) -> Result<History, sqlx_core::Error> {
         self.actor.act_as(Acting::Server).await?;
-        history_beneath(self.actor.conn, key, position, Some(judged), self.seen(number)).await
+        history_beneath(self.actor.conn, key, position, self.seen(number)).await
     }
 
     /// All effects on the row.
@@ -187,10 +182,9 @@ impl Materializer<'_> {
         let seen = self.seen(number - 1);
         let image = images::newest_beneath(self.actor.conn, key, position).await?;
         let above = image.as_ref().map_or(BEFORE_ALL, |image| image.position);
-        let removed = whole_row_beneath(self.actor.conn, key, (position, false), above, seen).await?;
+        let removed = whole_row_beneath(self.actor.conn, key, position, above, seen).await?;
         let Some(removed) = removed else { return Ok(image.and_then(|image| image.row)) };
-        let remover = Some(removed.action_id);
-        let History { base, logged } = history_beneath(self.actor.conn, key, removed, remover, seen).await?;
+        let History { base, logged } = history_beneath(self.actor.conn, key, removed, seen).await?;
         let beneath: Vec<Logged> = logged.into_iter().filter(|logged| logged.position < position).collect();
         let Fold { row, removed, .. } = fold_row(base, &beneath);
         Ok(row.or(removed))
@@ -221,10 +215,9 @@ pub(crate) const NEWEST: &str = "/* history.newest */ SELECT w.place, n.* \
 /// The newest whole-row effect beneath a position.
 pub(crate) const START: &str = "/* history.start */ SELECT position_clock, position_client_id, position_action_id \
     FROM synchrotron.action_modified_rows WHERE table_name = $1 AND row_id = $2 \
-    AND (position_clock, position_client_id, position_action_id) <= ($3, $4, $5) \
-    AND ($6 OR (position_clock, position_client_id, position_action_id) <> ($3, $4, $5)) \
-    AND (position_clock, position_client_id, position_action_id) > ($7, $8, $9) \
-    AND operation IN ('INSERT', 'DELETE') AND (server_ingest_id <= $10 OR server_ingest_id > $11) \
+    AND (position_clock, position_client_id, position_action_id) < ($3, $4, $5) \
+    AND (position_clock, position_client_id, position_action_id) > ($6, $7, $8) \
+    AND operation IN ('INSERT', 'DELETE') AND (server_ingest_id <= $9 OR server_ingest_id > $10) \
     ORDER BY position_clock DESC, position_client_id DESC, position_action_id DESC LIMIT 1";
 
 /// A row's effects above a position, or from it on.

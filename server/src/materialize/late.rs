@@ -102,7 +102,8 @@ impl<'a> Materializer<'a> {
         self.settle_late(record, patch, row, change, Acting::Server).await
     }
 
-    /// Lets a correction's effects on a row replace those that the action has there, all at once: at its first one.
+    /// Lets a correction's effects on an id replace those that the action has there, in the audiences that it names, all at
+    /// once: at its first one.
     async fn amend_row(&mut self, record: Numbered<'_>, patch: &Patch) -> Result<(), MaterializeError> {
         let key = patch.row_key();
         let patches: Vec<&Patch> = record.upload.rows.iter().filter(|other| other.row_key() == key).collect();
@@ -110,7 +111,6 @@ impl<'a> Materializer<'a> {
             return Ok(());
         }
         let row = self.row_beneath(record, patch).await?;
-        self.check_may_amend(record, &patches, &row.history.logged)?;
         row.check_labels(record, patch)?;
         self.try_amendment(record, &patches, &row).await?;
         let change = Change { before: row.fold(|l| l.record != record.upload.id), after: row.fold(|_| true) };
@@ -120,7 +120,7 @@ impl<'a> Materializer<'a> {
     async fn row_beneath(&mut self, record: Numbered<'_>, patch: &Patch) -> Result<Beneath<'a>, MaterializeError> {
         let key = patch.row_key();
         let table = self.table(&key)?;
-        let history = self.history_around(&key, record.position, record.upload.id, record.number).await?;
+        let history = self.history_around(&key, record.position, record.number).await?;
         images::forget_from(self.actor.conn, &key, record.position).await?;
         let present = audiences_of(table, std::iter::once(&key.row_id)).run_one(self.actor.conn).await?;
         let present = present.and_then(|audience| AudienceKey::new(audience).ok());
@@ -147,24 +147,6 @@ impl<'a> Materializer<'a> {
         self.actor.act_as(acting).await?;
         let named = columns_named(row.history.logged.iter().chain(&beneath));
         self.write((row.table, &row.key), row.present.as_ref(), change, &named, patch).await
-    }
-
-    /// Whoever replaces an action's effects on a row must be in the audiences of all of them, and name one of these.
-    fn check_may_amend(
-        &self,
-        record: Numbered<'_>,
-        patches: &[&Patch],
-        logged: &[Logged],
-    ) -> Result<(), MaterializeError> {
-        let replaced = logged.iter().filter(|l| l.position == record.position && l.record != record.upload.id);
-        let labels: Vec<&AudienceKey> = replaced.map(|logged| &logged.patch.audience_key).collect();
-        if labels.iter().any(|label| !self.audiences.contains(*label)) {
-            return Err(hidden(patches[0]));
-        }
-        match patches.iter().find(|patch| !labels.is_empty() && !labels.contains(&&patch.audience_key)) {
-            Some(patch) => Err(wrong_audience(patch)),
-            None => Ok(()),
-        }
     }
 
     /// Gives a row that is `present`, in that audience, the columns in which the fold differs.

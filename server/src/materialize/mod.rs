@@ -32,7 +32,7 @@ mod values;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx_postgres::PgConnection;
-use synchrotron_core::model::{AudienceKey, Patch, RecordBody, ReplayKey, RowKey, UserId};
+use synchrotron_core::model::{Patch, RecordBody, ReplayKey, RowKey, UserId};
 use synchrotron_core::wire::{RejectionKind, UploadRecord};
 
 pub(crate) use catalogue::{Catalogue, IdType, Table};
@@ -101,8 +101,6 @@ impl Numbered<'_> {
 pub(crate) struct Materializer<'a> {
     actor: Actor<'a>,
     catalogue: &'a Catalogue,
-    /// Audiences that the present uploader may write to.
-    audiences: &'a BTreeSet<AudienceKey>,
     /// The newest position of each row's effects that are applied by now.
     newest: HashMap<RowKey, ReplayKey>,
     /// Rows that leave an image when all is applied.
@@ -121,22 +119,11 @@ impl<'a> Materializer<'a> {
     pub(crate) const fn new(
         actor: Actor<'a>,
         catalogue: &'a Catalogue,
-        audiences: &'a BTreeSet<AudienceKey>,
         newest: HashMap<RowKey, ReplayKey>,
         last_number: i64,
         pace: Pace,
     ) -> Self {
-        Self {
-            actor,
-            catalogue,
-            audiences,
-            newest,
-            due: BTreeSet::new(),
-            last_number,
-            pace,
-            script: Script::new(),
-            run: None,
-        }
+        Self { actor, catalogue, newest, due: BTreeSet::new(), last_number, pace, script: Script::new(), run: None }
     }
 
     /// Prepares the transaction for these records: what their rows were before the log is kept.
@@ -147,14 +134,8 @@ impl<'a> Materializer<'a> {
     }
 
     /// Applies the records of one upload, as its user.
-    pub(crate) async fn upload(
-        &mut self,
-        user_id: &'a UserId,
-        audiences: &'a BTreeSet<AudienceKey>,
-        records: &[Numbered<'a>],
-    ) -> Result<(), Refused> {
+    pub(crate) async fn upload(&mut self, user_id: &'a UserId, records: &[Numbered<'a>]) -> Result<(), Refused> {
         self.actor.turn_to(user_id);
-        self.audiences = audiences;
         for record in records {
             self.record(*record).await?;
         }

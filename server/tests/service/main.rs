@@ -18,6 +18,7 @@ mod late;
 mod late_order;
 mod late_rights;
 mod model;
+mod moves;
 mod once;
 mod oracle;
 mod outage;
