@@ -73,7 +73,7 @@ impl Link {
         Ok(Self {
             base,
             client,
-            tokens: Tokens::new(tokens),
+            tokens: Tokens::new(tokens, settings.token_within),
             retry_after,
             remembered: Remembered::default(),
             heard,
@@ -194,7 +194,7 @@ impl Link {
         tracing::debug!(call, "the token was refused, trying a new one");
         let answer = ask(fresh.clone()).await;
         if answer.as_ref().is_err_and(NetworkError::is_unauthenticated) {
-            self.tokens.forget(&fresh).await;
+            self.tokens.forget(&fresh);
         }
         answer
     }

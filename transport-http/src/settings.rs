@@ -10,6 +10,9 @@ use crate::media::Media;
 pub struct HttpSettings {
     /// How long a connection may take to come about.
     pub connect_within: Duration,
+    /// How long the app's [`TokenSource`](synchrotron_core::network::TokenSource) may take to give a token. Then the calls
+    /// that wait for it fail, and the next one asks it anew.
+    pub token_within: Duration,
     /// How long a session may take to open.
     pub session_within: Duration,
     /// How long a page may take to arrive.
@@ -46,6 +49,7 @@ impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             connect_within: Duration::from_secs(5),
+            token_within: Duration::from_secs(30),
             session_within: Duration::from_secs(10),
             fetch_within: Duration::from_secs(30),
             upload_within: Duration::from_secs(30),

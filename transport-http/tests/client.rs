@@ -12,6 +12,7 @@ use synchrotron_core::wire::{self, Fault, FaultCode, Reply, Session, SessionRequ
 use synchrotron_http::{HttpNetwork, HttpSettings, SetupError, routes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 /// Gives `token-1`, `token-2` and so on.
 #[derive(Debug, Default)]
@@ -153,6 +154,63 @@ async fn u12_a_source_with_nothing_newer_is_not_asked_by_every_call() {
     let calls = futures::future::join_all((0..8).map(|_| network.session(&request))).await;
     assert!(calls.iter().all(Result::is_err), "{calls:?}");
     assert_eq!(tokens.0.load(Ordering::SeqCst), 2);
+}
+
+/// Gives `token-1` at once; the next one is asked for, and given when the test lets it.
+#[derive(Debug, Default)]
+struct Slow {
+    asked: AtomicUsize,
+    asks: Notify,
+    gives: Notify,
+}
+
+#[async_trait]
+impl TokenSource for Slow {
+    async fn token(&self) -> Result<String, NetworkError> {
+        let asked = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        if asked > 1 {
+            self.asks.notify_one();
+            self.gives.notified().await;
+        }
+        Ok(format!("token-{asked}"))
+    }
+}
+
+/// Who listens is polled only between calls: what it has begun to ask must be answered all the same.
+#[tokio::test]
+async fn u12_a_token_that_a_stream_asked_for_comes_also_while_nobody_polls_the_stream() {
+    let url = serve(|request| {
+        let expired = events("event: end\ndata: {\"reason\":\"token_expired\"}\n\n");
+        Some(if request.contains("get /behind/v1/events ") { expired } else { ok() })
+    });
+    let tokens = Arc::new(Slow::default());
+    let network = HttpNetwork::new(&url.await, tokens.clone()).expect("a URL");
+    let mut stream = network.subscribe(&[]).await.expect("subscribes").expect("wakeups");
+    tokio::select! {
+        heard = stream.next() => panic!("{heard:?}"),
+        () = tokens.asks.notified() => {}
+    }
+    tokens.gives.notify_one();
+    let request = SessionRequest { client_id: ClientId::from_uuid(uuid::Uuid::from_u128(2)) };
+    let served = tokio::time::timeout(Duration::from_secs(20), network.session(&request)).await;
+    assert_eq!(served.expect("it waits for nobody who is not polled").expect("served"), session());
+    assert_eq!(tokens.asked.load(Ordering::SeqCst), 2, "one question for both");
+}
+
+/// An app that forgets to answer keeps no call for longer than the setting says, and is asked again.
+#[tokio::test]
+async fn u12_a_source_that_does_not_answer_is_given_up_in_time_and_asked_again() {
+    let tokens = Arc::new(Slow::default());
+    let mut settings = HttpSettings::default();
+    settings.token_within = Duration::from_millis(100);
+    let url = serve(|request| Some(if request.contains("bearer token-3") { ok() } else { refused() })).await;
+    let network = HttpNetwork::with_settings(&url, tokens.clone(), settings).expect("a URL");
+    let request = SessionRequest { client_id: ClientId::from_uuid(uuid::Uuid::from_u128(2)) };
+    let given_up = tokio::time::timeout(Duration::from_secs(20), network.session(&request)).await.expect("bounded");
+    let error = given_up.expect_err("no token");
+    assert!(matches!(error, NetworkError::Timeout { carrier: Carrier::Http, call: "token", after_ms: 100 }), "{error}");
+    tokens.gives.notify_one();
+    assert_eq!(network.session(&request).await.expect("served"), session());
 }
 
 /// Whoever is told to come back later does not ask before, and one who has not that long hears it at once.

@@ -56,7 +56,7 @@ impl NatsNetwork {
         let user = UserToken::of(&user_id);
         let link = Link::connect(LinkOptions {
             servers: settings.servers.clone(),
-            login: Login::Token(tokens),
+            login: Login::Token(tokens, settings.token_within),
             tls: settings.tls.clone(),
             name: "synchrotron-client",
             // Whoever knew it could have an answer of its own sent there.

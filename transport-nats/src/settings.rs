@@ -90,6 +90,9 @@ pub struct NatsSettings {
     pub prefix: SubjectPrefix,
     /// How long one attempt to connect may take.
     pub connect_within: Duration,
+    /// How long the app's [`TokenSource`](synchrotron_core::network::TokenSource) may take to give a token, through several
+    /// attempts. Then calls say so, and the next attempt asks it anew.
+    pub token_within: Duration,
     /// The longest pause between two attempts.
     pub reconnect_pause_max: Duration,
     /// How often a silent server is asked whether it is there; the connection is given up after three silent intervals.
@@ -145,6 +148,7 @@ impl NatsSettings {
             tls: Tls::default(),
             prefix: SubjectPrefix::default(),
             connect_within: Duration::from_secs(5),
+            token_within: Duration::from_secs(30),
             reconnect_pause_max: Duration::from_secs(2),
             ping_every: Duration::from_secs(5),
             session_within: Duration::from_secs(5),

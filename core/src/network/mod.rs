@@ -223,6 +223,9 @@ impl From<WireError> for NetworkError {
 }
 
 /// Where a transport gets its bearer token: asked anew for each connection and after each `Unauthenticated`.
+///
+/// It is asked by one call at a time, in a task of its own. A transport waits for so long at most (30 s, unless its settings
+/// say otherwise); then the future is dropped, calls end with [`NetworkError::Timeout`], and the next one asks anew.
 #[async_trait]
 pub trait TokenSource: Send + Sync + std::fmt::Debug + 'static {
     /// The token to present now.

@@ -187,7 +187,7 @@ impl Listener {
         match over {
             Over::Ended(StreamEnd { reason: EndReason::TokenExpired }) => {
                 if let Line::Stream(events) = line {
-                    self.link.tokens.forget(&events.held).await;
+                    self.link.tokens.forget(&events.held);
                     if events.opened.elapsed() >= SOUND_AFTER {
                         return;
                     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::{Auth, AuthError, ConnectOptions};
 use synchrotron_core::network::TokenSource;
@@ -16,8 +17,8 @@ pub enum Login {
     /// By user and password of the first server's URL, if it has them.
     #[default]
     Url,
-    /// By a token of the app, asked for anew for each connection.
-    Token(Arc<dyn TokenSource>),
+    /// By a token of the app, asked for anew for each connection; it may take so long to come.
+    Token(Arc<dyn TokenSource>, Duration),
     /// By a key pair: its seed.
     Nkey(Arc<str>),
     /// By the content of a credentials file, as operators of NATS hand out.
@@ -51,7 +52,7 @@ impl Login {
             Self::Credentials(content) => {
                 ConnectOptions::with_credentials(&content).expect("BUG: credentials are read when they are parsed")
             }
-            Self::Token(_) => {
+            Self::Token(..) => {
                 let tokens = tokens.map(Arc::clone).expect("BUG: a login by token has tokens");
                 ConnectOptions::with_auth_callback(move |_nonce| {
                     let tokens = Arc::clone(&tokens);
@@ -90,7 +91,7 @@ impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Url => "Url",
-            Self::Token(_) => "Token(…)",
+            Self::Token(..) => "Token(…)",
             Self::Nkey(_) => "Nkey(…)",
             Self::Credentials(_) => "Credentials(…)",
             Self::Password(..) => "Password(…)",

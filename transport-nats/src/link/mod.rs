@@ -88,7 +88,7 @@ impl Link {
     pub async fn connect(options: LinkOptions) -> Self {
         let told = Arc::new(Told::new());
         let tokens = match &options.login {
-            Login::Token(source) => Some(Arc::new(Tokens::new(Arc::clone(source), Arc::clone(&told)))),
+            Login::Token(source, within) => Some(Arc::new(Tokens::new(Arc::clone(source), *within, Arc::clone(&told)))),
             _ => None,
         };
         let (on_event, on_pause) = (Arc::clone(&told), Arc::clone(&told));
