@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use synchrotron_core::model::{ClientId, Epoch, UserId};
+use synchrotron_core::model::{ClientId, Cursors, Epoch, UserId, WakeupId};
 use synchrotron_core::network::{Carrier, Ingress, Network, NetworkError, StaticToken, TokenSource};
-use synchrotron_core::wire::{self, Fault, FaultCode, Reply, Session, SessionRequest, WireError};
+use synchrotron_core::wire::{self, Fault, FaultCode, Reply, Session, SessionRequest, Wakeup, WireError};
 use synchrotron_http::{HttpNetwork, HttpSettings, SetupError, routes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -264,6 +264,7 @@ fn events(body: &str) -> Vec<u8> {
 
 async fn listening(url: &str) -> (HttpNetwork, futures::stream::BoxStream<'static, Ingress>) {
     let mut settings = HttpSettings::default();
+    settings.session_within = Duration::from_millis(200);
     settings.silence_max = Duration::from_millis(200);
     settings.again_first = Duration::from_millis(20);
     settings.again_max = Duration::from_millis(200);
@@ -283,6 +284,34 @@ async fn u30_a_dead_stream_is_given_up_and_goes_on_where_it_was() {
     for _ in 0..3 {
         let woken = tokio::time::timeout(Duration::from_secs(20), stream.next()).await.expect("woken again");
         assert_eq!(woken, Some(Ingress::Wakeup));
+        assert!(network.is_pushing());
+    }
+}
+
+/// Proxies hold streams back in more than one way: also their heads, and some end what they have held back.
+#[tokio::test]
+async fn a_stream_that_is_held_back_in_whatever_way_leads_to_polls() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n";
+    let ways = [
+        None,
+        Some(format!("{head}Transfer-Encoding: chunked\r\n\r\n").into_bytes()),
+        Some(format!("{head}Content-Length: 0\r\n\r\n").into_bytes()),
+        Some(format!("{head}Transfer-Encoding: chunked\r\n\r\nnonsense").into_bytes()),
+        Some(answer("504 Gateway Timeout", "text/html", b"")),
+    ];
+    for held_back in ways {
+        let shown = held_back.clone();
+        let url = serve(move |request| {
+            if request.contains("get /behind/v1/events ") {
+                return held_back.clone();
+            }
+            let (epoch, heads) = (session().epoch, Cursors::new());
+            let wakeup = Wakeup { seen: WakeupId::of(epoch, &heads), epoch, heads };
+            Some(answer("200 OK", routes::MESSAGEPACK, &wire::encode(&Reply::Ok(wakeup))))
+        });
+        let (network, mut stream) = listening(&url.await).await;
+        let woken = tokio::time::timeout(Duration::from_secs(20), stream.next()).await;
+        assert_eq!(woken.ok(), Some(Some(Ingress::Wakeup)), "{shown:?}");
         assert!(network.is_pushing());
     }
 }

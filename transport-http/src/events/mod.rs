@@ -51,7 +51,7 @@ struct Listener {
     seen: Option<String>,
     line: Line,
     failures: u32,
-    /// How many streams in a row were opened and said nothing.
+    /// How many streams in a row said nothing.
     held_back: u32,
     /// Until when polls stand in for streams.
     polls_until: Option<Instant>,
@@ -154,7 +154,11 @@ impl Listener {
     async fn open(&self) -> Result<Events, Over> {
         let within = self.link.settings.session_within;
         let call = Call { name: "events", path: routes::EVENTS, within };
-        let opened = self.link.open(call, self.seen.as_deref()).await?;
+        let opened = match self.link.open(call, self.seen.as_deref()).await {
+            // Even its head is held back; a token that is late has a name of its own.
+            Err(NetworkError::Timeout { call: late, .. }) if late == call.name => None,
+            opened => opened?,
+        };
         let (response, held) = opened.ok_or(Over::HeldBack)?;
         let parser = Parser::new(self.link.settings.response_bytes_max);
         Ok(Events { response, held, parser, waiting: [].into(), opened: Instant::now(), heard: None })
@@ -223,23 +227,20 @@ impl Events {
     /// Reads on, for as long as the server may be silent.
     async fn read(&mut self, link: &Arc<Link>) -> Result<(), Over> {
         let silence = link.settings.silence_max;
-        let chunk = timeout(silence, self.response.chunk()).await;
-        let chunk = chunk.map_err(|_| if self.heard.is_none() { Over::HeldBack } else { silent(silence) })?;
-        let Some(chunk) = chunk.map_err(unavailable)? else { return Err(cut_off()) };
+        let chunk = match timeout(silence, self.response.chunk()).await {
+            Ok(Ok(Some(chunk))) => chunk,
+            // What gathers a stream may also end it.
+            _ if self.heard.is_none() => return Err(Over::HeldBack),
+            Ok(Ok(None)) => return Err(trouble("a stream of events was cut off".to_owned())),
+            Ok(Err(error)) => return Err(unavailable(error).into()),
+            Err(_) => return Err(trouble(format!("a stream of events was silent for {} s", silence.as_secs()))),
+        };
         self.heard.get_or_insert_with(|| Heard::new(link));
         let messages = self.parser.read(&chunk);
         let messages = messages.map_err(|endless| trouble(endless.to_string()))?;
         self.waiting.extend(messages);
         Ok(())
     }
-}
-
-fn silent(silence: Duration) -> Over {
-    trouble(format!("a stream of events was silent for {} s", silence.as_secs()))
-}
-
-fn cut_off() -> Over {
-    trouble("a stream of events was cut off".to_owned())
 }
 
 fn trouble(detail: String) -> Over {
