@@ -110,11 +110,7 @@ impl NatsNetwork {
             biased;
             done = work => done,
             () = self.link.lost(connects) => Err(unavailable("the connection was lost")),
-            () = tokio::time::sleep(within) => Err(NetworkError::Timeout {
-                carrier: Carrier::Nats,
-                call,
-                after_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
-            }),
+            () = tokio::time::sleep(within) => Err(late(call, within)),
         }
     }
 
@@ -141,6 +137,11 @@ fn not_permitted(denial: &Denial) -> NetworkError {
         DeniedAction::Subscribe => "listening to",
     };
     NetworkError::NotPermitted { carrier: Carrier::Nats, what: format!("{verb} {}", denial.subject) }
+}
+
+pub(crate) fn late(call: &'static str, within: Duration) -> NetworkError {
+    let after_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+    NetworkError::Timeout { carrier: Carrier::Nats, call, after_ms }
 }
 
 pub(crate) fn unavailable(detail: impl Into<String>) -> NetworkError {

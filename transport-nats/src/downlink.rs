@@ -36,7 +36,7 @@ impl NatsNetwork {
     }
 
     async fn try_listen(&self, audiences: &[AudienceKey]) -> Result<BoxStream<'static, Ingress>, NetworkError> {
-        let _calling = self.renewal.call().await;
+        let _calling = self.renewal.call("subscribe", SUBSCRIBE_WITHIN).await?;
         let connects = self.require_connection()?;
         let subjects: BTreeMap<String, AudienceKey> =
             audiences.iter().map(|audience| (self.subjects.live(audience).to_string(), audience.clone())).collect();

@@ -9,9 +9,12 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::Subscriber;
 use futures::StreamExt;
+use synchrotron_core::network::NetworkError;
 use synchrotron_core::wire;
 use tokio::sync::{RwLock, RwLockReadGuard};
+use tokio::time::timeout;
 
+use crate::client::late;
 use crate::control::Control;
 use crate::link::Link;
 
@@ -34,15 +37,30 @@ impl Renewal {
         Self { link, calls: Arc::default() }
     }
 
-    /// Keeps the connection as it is, for the time of a call.
-    pub(crate) async fn call(&self) -> RwLockReadGuard<'_, ()> {
-        self.calls.read().await
+    /// Keeps the connection as it is, for the time of a call; one that is being renewed is waited for.
+    ///
+    /// # Errors
+    /// [`NetworkError::Timeout`] if that takes longer than the call may.
+    pub(crate) async fn call(
+        &self,
+        call: &'static str,
+        within: Duration,
+    ) -> Result<RwLockReadGuard<'_, ()>, NetworkError> {
+        timeout(within, self.calls.read()).await.map_err(|_elapsed| late(call, within))
     }
 
     /// Makes the connection anew instead of as number `connects`, when no call is under way.
+    ///
+    /// In a task of its own: calls wait for its end, and who asks for it, such as a stream of events, may be polled again
+    /// only after a call.
     pub(crate) async fn renew(&self, connects: u64) {
-        let _alone = self.calls.write().await;
-        self.link.renew(connects).await;
+        let renewal = self.clone();
+        let renewing = tokio::spawn(async move {
+            let _alone = renewal.calls.write().await;
+            renewal.link.renew(connects).await;
+        });
+        // Without a connection whoever calls next is told so.
+        let _renewed = renewing.await;
     }
 
     /// Renews whenever the server says so, or the token is about to expire; for ever.

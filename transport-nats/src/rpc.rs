@@ -23,7 +23,7 @@ impl NatsNetwork {
         Q: Serialize + Sync,
         A: DeserializeOwned,
     {
-        let _calling = self.renewal.call().await;
+        let _calling = self.renewal.call(method.as_str(), within).await?;
         let connects = self.require_connection()?;
         let body = Bytes::from(wire::encode(request));
         self.bounded(method.as_str(), within, connects, self.ask(method, body)).await

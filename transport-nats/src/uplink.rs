@@ -55,10 +55,11 @@ impl Drop for Outcomes {
 impl NatsNetwork {
     /// Offers a batch.
     pub(crate) async fn offer(&self, batch: &UploadBatch) -> Result<Outcome, NetworkError> {
-        let _calling = self.renewal.call().await;
+        let within = self.settings.upload_within;
+        let _calling = self.renewal.call("upload", within).await?;
         let connects = self.require_connection()?;
         let body = Bytes::from(wire::encode(batch));
-        self.bounded("upload", self.settings.upload_within, connects, self.send(batch, body)).await
+        self.bounded("upload", within, connects, self.send(batch, body)).await
     }
 
     /// Sends the batch and waits for its outcome.

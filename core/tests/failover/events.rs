@@ -93,3 +93,19 @@ async fn a_carrier_whose_calls_hang_goes_on_pushing_beside_the_one_that_takes_it
     scene.colleague_writes(2).await;
     hears(&mut events, 2).await;
 }
+
+/// The stream is polled between calls. A carrier that is asked for its events then, and keeps calls waiting until it has
+/// answered, must not wait for the next poll: that comes after the call.
+#[tokio::test(start_paused = true)]
+async fn a_call_does_not_wait_for_a_subscription_that_waits_to_be_polled() {
+    let scene = Scene::new();
+    scene.first.set(Mode::Fail(unavailable()));
+    let mut events = scene.subscribe().await;
+    scene.first.set(Mode::OneByOne);
+    while scene.first.calls() < 2 {
+        let _nothing_yet = tokio::time::timeout(Duration::from_millis(10), events.next()).await;
+    }
+    let session = tokio::time::timeout(Duration::from_secs(60), scene.session()).await;
+    session.expect("it waits for nobody who is not polled").expect("the first carrier serves");
+    assert_eq!(next(&mut events).await, Ingress::Wakeup, "the first carrier's events begin");
+}

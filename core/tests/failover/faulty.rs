@@ -33,6 +33,8 @@ pub(crate) enum Mode {
     RefuseAuth,
     /// Calls take long, but not too long.
     Slow,
+    /// So do they here, and each waits for the one before: a connection that is made anew lets nobody call meanwhile.
+    OneByOne,
 }
 
 #[derive(Debug)]
@@ -44,18 +46,33 @@ pub(crate) struct Faulty {
     live: bool,
     calls: AtomicU32,
     mode: Mutex<Mode>,
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Faulty {
     /// One that pushes, and says when it is not connected.
     pub(crate) fn live(inner: MemoryNetwork, carrier: Carrier) -> Arc<Self> {
-        Arc::new(Self { inner, carrier, live: true, calls: AtomicU32::new(0), mode: Mutex::new(Mode::Up) })
+        Arc::new(Self {
+            inner,
+            carrier,
+            live: true,
+            calls: AtomicU32::new(0),
+            mode: Mutex::new(Mode::Up),
+            turn: Default::default(),
+        })
     }
 
     /// One that is polled, and finds out by its calls only.
     pub(crate) fn polled(inner: MemoryNetwork) -> Arc<Self> {
         let carrier = Carrier::Http;
-        Arc::new(Self { inner, carrier, live: false, calls: AtomicU32::new(0), mode: Mutex::new(Mode::Up) })
+        Arc::new(Self {
+            inner,
+            carrier,
+            live: false,
+            calls: AtomicU32::new(0),
+            mode: Mutex::new(Mode::Up),
+            turn: Default::default(),
+        })
     }
 
     pub(crate) fn set(&self, mode: Mode) {
@@ -89,6 +106,11 @@ impl Faulty {
             }
             Mode::RefuseAuth => Err(Fault::new(FaultCode::Unauthenticated, "expired").into()),
             Mode::Slow => {
+                sleep(SLOW).await;
+                answer.await
+            }
+            Mode::OneByOne => {
+                let _turn = self.turn.lock().await;
                 sleep(SLOW).await;
                 answer.await
             }

@@ -148,3 +148,19 @@ async fn more_audiences_than_nats_can_be_told_are_polled() {
     assert!(matches!(refused, Err(NetworkError::NotPermitted { .. })), "{:?}", refused.err());
     assert_eq!(alice.session.audiences.len(), 2_000);
 }
+
+/// A device that is in a new audience before its connection may hear it gets a connection with the rights of now. Whoever
+/// listens is polled between calls only, and calls wait for the connection: it must come without being asked for again.
+#[tokio::test]
+async fn a_call_does_not_wait_for_who_listens_to_be_polled_again() {
+    let stack = Stack::start_with(|api| api.membership_every = Duration::from_secs(3_600)).await;
+    let alice = stack.device("alice", &["project:1"]).await;
+    stack.allow("alice", "project:2").await;
+    let audiences = [key("project:1"), key("project:2")];
+    let mut listening = alice.network.subscribe(&audiences);
+    assert!((&mut listening).now_or_never().is_none(), "it renews the connection first");
+    let request = SessionRequest { client_id: alice.client_id };
+    let session = tokio::time::timeout(PATIENCE, alice.network.session(&request)).await;
+    assert_eq!(session.expect("it waits for nobody who is not polled").expect("served").audiences.len(), 2);
+    assert!(listening.await.expect("the rights of now").is_some());
+}

@@ -15,9 +15,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use serde::Deserialize;
-use synchrotron_core::network::{Carrier, NetworkError, TokenSource};
+use synchrotron_core::network::{NetworkError, TokenSource};
 
 use super::told::Told;
+use crate::client::late;
 
 type Asking = Shared<BoxFuture<'static, Result<Arc<str>, NetworkError>>>;
 
@@ -67,11 +68,7 @@ impl Tokens {
 async fn ask(source: Arc<dyn TokenSource>, within: Duration) -> Result<Arc<str>, NetworkError> {
     let asked = AssertUnwindSafe(tokio::time::timeout(within, source.token())).catch_unwind().await;
     let panicked = |_| NetworkError::Token("the app's source of tokens panicked".to_owned());
-    let answer = asked.map_err(panicked)?.unwrap_or_else(|_elapsed| {
-        let after_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-        Err(NetworkError::Timeout { carrier: Carrier::Nats, call: "token", after_ms })
-    });
-    answer.map(Arc::from)
+    asked.map_err(panicked)?.unwrap_or_else(|_elapsed| Err(late("token", within))).map(Arc::from)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -102,6 +99,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use async_trait::async_trait;
+    use synchrotron_core::network::Carrier;
     use tokio::sync::Notify;
 
     use super::*;

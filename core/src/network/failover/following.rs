@@ -1,7 +1,8 @@
 //! Live events across carriers: a stream that outlives each of them.
 //!
 //! Place in the journey: what [`Failover::subscribe`](super::Failover) returns. It works only while it is polled, and
-//! ends with its last carrier that could push, or when it is dropped.
+//! ends with its last carrier that could push, or when it is dropped. Only asking a carrier for its events goes on meanwhile:
+//! calls may have to wait until the carrier has answered, and who makes them does not poll.
 //!
 //! It listens to every carrier down to the first one that is trusted and pushes. So one whose calls fail is heard as long
 //! as it pushes, beside the one that takes its place, and one that comes back is heard before calls return to it; both may
@@ -12,9 +13,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use futures::future::BoxFuture;
 use futures::stream::{BoxStream, Stream};
 use futures::{FutureExt, StreamExt};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::FailoverPauses;
@@ -29,11 +30,33 @@ enum Line {
     /// Not asked; not before `again` after a failure.
     Silent { failures: u32, again: Instant },
     /// Being asked.
-    Asking { failures: u32, answer: BoxFuture<'static, Subscribed> },
+    Asking { failures: u32, answer: Asked },
     /// Heard.
     Live(BoxStream<'static, Ingress>),
     /// This carrier has no push, and said so.
     NoPush,
+}
+
+/// The answer of a carrier that is asked in a task of its own, which ends when nobody wants the answer any more.
+struct Asked(JoinHandle<Subscribed>);
+
+impl Future for Asked {
+    type Output = Subscribed;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Subscribed> {
+        match ready!(self.0.poll_unpin(cx)) {
+            Ok(answer) => Poll::Ready(answer),
+            Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+            // The runtime is shutting down.
+            Err(_) => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 pub(super) struct Following {
@@ -70,10 +93,10 @@ impl Following {
         Ok(following.has_push().then_some(following))
     }
 
-    fn ask(&self, index: usize) -> BoxFuture<'static, Subscribed> {
+    fn ask(&self, index: usize) -> Asked {
         let network = Arc::clone(self.carriers.network(index));
         let audiences = Arc::clone(&self.audiences);
-        async move { network.subscribe(&audiences).await }.boxed()
+        Asked(tokio::spawn(async move { network.subscribe(&audiences).await }))
     }
 
     fn has_push(&self) -> bool {
