@@ -4,10 +4,12 @@
 //! difference. Errors that reach a caller are wire types; what they hide is in the log.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sqlx_postgres::PgPool;
 use synchrotron_core::model::{AudienceKey, UserId};
 use synchrotron_core::wire::{
@@ -54,6 +56,22 @@ struct Inner {
     announcer: Announcer,
     /// Nothing new should come: another process is to be asked.
     leaving: AtomicBool,
+    others: OnceLock<Arc<dyn OtherProcesses>>,
+}
+
+/// The other processes of this server, where something carries requests to them.
+#[async_trait]
+pub(crate) trait OtherProcesses: fmt::Debug + Send + Sync {
+    /// Whether it does now.
+    fn are_reachable(&self) -> bool;
+
+    /// The chunk of a snapshot that this process holds.
+    async fn snapshot(
+        &self,
+        holder: ProcessId,
+        user_id: &UserId,
+        request: &SnapshotRequest,
+    ) -> Result<SnapshotChunk, Fault>;
 }
 
 /// How long Postgres may take to say that it is there.
@@ -79,8 +97,9 @@ impl Service {
         };
         let ingest = IngestQueue::start(working);
         let (committed, leaving) = (watch::Sender::new(0), AtomicBool::new(false));
-        let settings = settings.clone();
-        let inner = Arc::new(Inner { pool, settings, catalogue, ingest, snapshots, committed, announcer, leaving });
+        let (settings, others) = (settings.clone(), OnceLock::new());
+        let inner =
+            Arc::new(Inner { pool, settings, catalogue, ingest, snapshots, committed, announcer, leaving, others });
         let observed = Arc::downgrade(&inner);
         tokio::spawn(observe(move || {
             let inner = observed.upgrade()?;
@@ -142,12 +161,27 @@ impl Service {
         self.inner.snapshots.process()
     }
 
-    /// One chunk of a snapshot of the user's audiences: the first, or the one after the newest, or the newest again.
+    /// From now on, other processes are reached by these; the first ones stay.
+    pub(crate) fn reach_others_by(&self, others: Arc<dyn OtherProcesses>) {
+        let _there_are_some = self.inner.others.set(others);
+    }
+
+    /// One chunk of a snapshot of the user's audiences: the first, or the one after the newest, or the newest again. It comes
+    /// from the process that holds the snapshot, if that can be reached.
     ///
     /// # Errors
-    /// [`FaultCode::SnapshotGone`] if this process does not hold it for this device, [`FaultCode::ForeignClient`],
+    /// [`FaultCode::SnapshotGone`] if no process that is reached holds it for this device, [`FaultCode::ForeignClient`],
     /// [`FaultCode::EpochChanged`], [`FaultCode::TooLarge`] for too many ids, [`FaultCode::Unavailable`].
     pub async fn snapshot(&self, principal: &Principal, request: SnapshotRequest) -> Result<SnapshotChunk, Fault> {
+        let holder = request.resume.map(|position| ProcessId::holding(position.snapshot_id));
+        let others = self.inner.others.get().filter(|others| others.are_reachable());
+        match (holder.filter(|holder| *holder != self.process_id()), others) {
+            (Some(holder), Some(others)) => others.snapshot(holder, &principal.user_id, &request).await,
+            _ => self.own_snapshot(principal, request).await,
+        }
+    }
+
+    async fn own_snapshot(&self, principal: &Principal, request: SnapshotRequest) -> Result<SnapshotChunk, Fault> {
         let (inner, user_id) = (Arc::clone(&self.inner), principal.user_id.clone());
         let chunk = request.resume.map_or(0, |position| position.chunk);
         let span = tracing::info_span!("snapshot.chunk", client_id = %request.client_id, chunk);

@@ -116,6 +116,10 @@ pub enum SyncError {
     /// of, since a membership ended meanwhile. The next session tells.
     #[error("the server's answer leads nowhere")]
     NoProgress,
+    /// The server does not hold the snapshots that this device begins, however often it begins one. Behind several servers
+    /// without NATS, the balancer sends one device's calls to several of them. The driver goes on trying, ever more rarely.
+    #[error("the server lost every snapshot that was begun")]
+    SnapshotLost,
     /// Another process syncs this database; it also uploads what is executed here.
     #[error("another process syncs this database")]
     Following,

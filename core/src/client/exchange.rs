@@ -151,6 +151,7 @@ impl Exchange {
         let mut again = self.soon_again();
         let mut asked = None;
         let mut replaced = None;
+        let (mut furthest, mut losing) = (0, self.patience());
         while let Some(request) = self.step(|engine| engine.snapshot_request()).await? {
             if replaced.take().is_some_and(|audiences: Vec<AudienceKey>| audiences == request.audiences) {
                 // A whole snapshot came without them: only a new session says whether the user is still in them.
@@ -161,6 +162,11 @@ impl Exchange {
             }
             match self.patiently(|| self.network.snapshot(&request)).await {
                 Ok(chunk) => {
+                    let reached = chunk.position.chunk.saturating_add(1);
+                    if reached > furthest {
+                        furthest = reached;
+                        losing.reset();
+                    }
                     if self.take(chunk).await? {
                         taken = true;
                         replaced = Some(request.audiences.clone());
@@ -168,6 +174,8 @@ impl Exchange {
                 }
                 Err(NetworkError::Fault(Fault { code: FaultCode::SnapshotGone, .. })) => {
                     self.step(|engine| engine.abandon_snapshot()).await?;
+                    // Whoever loses this one may lose the next one too.
+                    sleep(losing.wait(Duration::ZERO).ok_or(SyncError::SnapshotLost)?).await;
                 }
                 Err(error) => return Err(error.into()),
             }

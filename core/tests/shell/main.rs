@@ -1,5 +1,5 @@
 //! The async shell, pushed: live data for the app, readers beside a busy writer, a driver that nothing stops, and several
-//! processes on one database file.
+//! processes on one database file; rows that have to wait.
 
 mod bridge;
 mod busy;
@@ -10,5 +10,6 @@ mod processes;
 mod readers;
 mod recovery;
 mod scripted;
+mod snapshots;
 mod support;
 mod traces;

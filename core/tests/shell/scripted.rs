@@ -12,8 +12,8 @@ use synchrotron_core::model::AudienceKey;
 use synchrotron_core::network::memory::MemoryNetwork;
 use synchrotron_core::network::{Carrier, Ingress, Network, NetworkError};
 use synchrotron_core::wire::{
-    DigestReply, DigestRequest, FetchPage, FetchRequest, Outcome, Session, SessionRequest, SnapshotChunk,
-    SnapshotRequest, UploadBatch,
+    self, DigestReply, DigestRequest, FaultCode, FetchPage, FetchRequest, Outcome, Session, SessionRequest,
+    SnapshotChunk, SnapshotRequest, UploadBatch,
 };
 use tokio::sync::watch;
 
@@ -43,6 +43,8 @@ pub(crate) enum Fault {
     Close,
     /// It fails from this call on, the first being 1.
     FailFrom(usize),
+    /// Of a snapshot: what is asked to go on with it does not hold it, as behind a balancer that sends each call elsewhere.
+    Elsewhere,
 }
 
 #[derive(Debug)]
@@ -96,6 +98,10 @@ impl Scripted {
         self.pushed.lock().expect("no panic").extend(ingress);
     }
 
+    fn has(&self, call: Call, fault: Fault) -> bool {
+        self.faults.lock().expect("no panic").get(&call) == Some(&fault)
+    }
+
     async fn meet<T>(
         &self,
         call: Call,
@@ -114,7 +120,7 @@ impl Scripted {
             Some(Fault::FailFrom(first)) if number >= first => {
                 Err(NetworkError::Unavailable { carrier: Carrier::Memory, detail: "the test cut it".to_owned() })
             }
-            Some(Fault::Close | Fault::FailFrom(_)) | None => answer.await,
+            Some(Fault::Close | Fault::FailFrom(_) | Fault::Elsewhere) | None => answer.await,
         }
     }
 }
@@ -136,6 +142,9 @@ impl Network for Scripted {
     async fn snapshot(&self, request: &SnapshotRequest) -> Result<SnapshotChunk, NetworkError> {
         let snapshot = async {
             self.fetches.subscribe().wait_for(|go_on| *go_on).await.expect("it lives");
+            if request.resume.is_some() && self.has(Call::Snapshot, Fault::Elsewhere) {
+                return Err(wire::Fault::new(FaultCode::SnapshotGone, "not held here").into());
+            }
             self.to_server.snapshot(request).await
         };
         self.meet(Call::Snapshot, snapshot).await
@@ -157,9 +166,7 @@ impl Network for Scripted {
         Ok(Some(match (fault, live) {
             (Some(Fault::Close), _) => stream::empty().boxed(),
             (Some(Fault::Panic), _) => stream::poll_fn(|_| panic!("the test made the stream panic")).boxed(),
-            (Some(Fault::Stop | Fault::StopAfter | Fault::FailFrom(_)), _) | (None, None) => {
-                pushed.chain(stream::pending()).boxed()
-            }
+            (Some(_), _) | (None, None) => pushed.chain(stream::pending()).boxed(),
             (None, Some(live)) => pushed.chain(live).boxed(),
         }))
     }

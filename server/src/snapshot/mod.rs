@@ -10,8 +10,8 @@
 //! - Reads never keep uploads waiting: they have connections of their own, and take no locks.
 //! - A request that is given up half way loses nothing: the chunk is read to its end, and kept.
 //!
-//! A snapshot lives in the process that began it, which its id names: over NATS, another process hands the request on.
-//! Asked elsewhere, or too late, it is [`SnapshotGone`](FaultCode::SnapshotGone), and the device begins another.
+//! A snapshot lives in the process that began it, which its id names: where there is NATS, another process hands the request
+//! on, whichever way it came. Asked elsewhere, or too late, it is [`SnapshotGone`](FaultCode::SnapshotGone), and the device begins another.
 
 mod chunks;
 mod digest;

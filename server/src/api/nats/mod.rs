@@ -59,6 +59,7 @@ pub use streams::StreamFault;
 
 use republish::LogSeen;
 
+use self::forward::Neighbours;
 use self::membership::Connections;
 use crate::auth::{Principal, TokenVerifier};
 use crate::metrics::METRICS;
@@ -129,6 +130,9 @@ pub async fn run(
         settings,
         shutdown,
     });
+    let neighbours =
+        Neighbours { link: api.link.clone(), subjects: api.subjects.clone(), within: api.settings.request_within };
+    api.service.reach_others_by(Arc::new(neighbours));
     tokio::join!(
         supervise(&api, "callout", &api.logins, callout::serve),
         supervise(&api, "membership", &api.system, membership::serve),

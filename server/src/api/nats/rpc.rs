@@ -3,6 +3,7 @@
 //! Place in the journey: a device asks before and after it uploads. Any server process answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::{Message, Subject};
 use futures::StreamExt;
@@ -11,14 +12,13 @@ use serde::de::DeserializeOwned;
 use synchrotron_core::model::ClientId;
 use synchrotron_core::wire::{
     self, DigestReply, DigestRequest, Fault, FaultCode, FetchPage, FetchRequest, Reply, Session, SessionRequest,
-    SnapshotChunk, SnapshotPosition, SnapshotRequest,
+    SnapshotChunk, SnapshotRequest,
 };
-use synchrotron_nats::subjects::RpcMethod;
+use synchrotron_nats::subjects::{ProcessToken, RpcMethod};
 
 use super::{Api, NatsApiError, QUEUE, account};
 use crate::api::fault::unreadable;
 use crate::auth::Principal;
-use crate::service::ProcessId;
 
 /// Only inboxes are answered: those of our own processes, and what NATS makes of a device's. What a device named lies in
 /// its own account, where no subject leads to a stream.
@@ -30,8 +30,10 @@ const REQUEST_BYTES_MAX: usize = 1 << 20;
 pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiError> {
     account::require_ours(&api.link, &api.settings.clients_account)?;
     let client = api.link.client();
+    // Where other processes hand on what this one holds.
+    let own_held = api.subjects.all_held(ProcessToken::new(api.service.process_id().number()));
     let requests = client.queue_subscribe(api.subjects.all_rpc(), QUEUE.to_owned()).await?;
-    let mut requests = futures::stream::select(requests, client.subscribe(api.own_held()).await?);
+    let mut requests = futures::stream::select(requests, client.subscribe(own_held).await?);
     tracing::info!("answers requests over NATS");
     loop {
         let request = tokio::select! {
@@ -58,9 +60,8 @@ pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiEr
 
 impl Api {
     async fn answer(&self, inbox: Subject, request: &Message) {
-        let parsed = self.subjects.parse_held(&request.subject);
-        let (handed_on, parsed) = (parsed.is_ok(), parsed.or_else(|_| self.subjects.parse_rpc(&request.subject)));
-        let subject = match parsed {
+        let handed_on = self.subjects.parse_held(&request.subject);
+        let subject = match handed_on.or_else(|_| self.subjects.parse_rpc(&request.subject)) {
             Ok(subject) => subject,
             Err(error) => {
                 let fault = Fault::new(FaultCode::Malformed, error.to_string());
@@ -77,17 +78,10 @@ impl Api {
                 let page = self.fetch(&principal, subject.client_id, &request.payload).await;
                 self.reply(inbox, page).await;
             }
-            RpcMethod::Snapshot => match read::<SnapshotRequest>(&request.payload) {
-                Ok(SnapshotRequest { resume: Some(SnapshotPosition { snapshot_id, .. }), .. })
-                    if !handed_on && ProcessId::holding(snapshot_id) != self.service.process_id() =>
-                {
-                    self.hand_on(snapshot_id, &subject, request, inbox).await;
-                }
-                asked => {
-                    let chunk = self.snapshot(&principal, subject.client_id, asked).await;
-                    self.reply(inbox, chunk).await;
-                }
-            },
+            RpcMethod::Snapshot => {
+                let chunk = self.snapshot(&principal, subject.client_id, &request.payload).await;
+                self.reply(inbox, chunk).await;
+            }
             RpcMethod::Digest => {
                 let digests = self.digest(&principal, subject.client_id, &request.payload).await;
                 self.reply(inbox, digests).await;
@@ -111,9 +105,9 @@ impl Api {
         &self,
         principal: &Principal,
         client_id: ClientId,
-        asked: Result<SnapshotRequest, Fault>,
+        payload: &[u8],
     ) -> Result<SnapshotChunk, Fault> {
-        let request = asked?;
+        let request: SnapshotRequest = read(payload)?;
         same_device(request.client_id, client_id)?;
         self.in_time(self.service.snapshot(principal, request)).await
     }
@@ -125,9 +119,7 @@ impl Api {
     }
 
     pub(super) async fn in_time<A>(&self, serving: impl Future<Output = Result<A, Fault>>) -> Result<A, Fault> {
-        let within = self.settings.request_within;
-        let served = tokio::time::timeout(within, serving).await;
-        served.unwrap_or_else(|_| Err(Fault::new(FaultCode::Unavailable, format!("not served within {within:?}"))))
+        in_time(self.settings.request_within, serving).await
     }
 
     /// Answers; an answer that NATS would not carry becomes a fault, and another carrier may bring it.
@@ -146,6 +138,11 @@ impl Api {
             tracing::debug!(%error, "an answer could not be sent");
         }
     }
+}
+
+pub(super) async fn in_time<A>(within: Duration, serving: impl Future<Output = Result<A, Fault>>) -> Result<A, Fault> {
+    let served = tokio::time::timeout(within, serving).await;
+    served.unwrap_or_else(|_| Err(Fault::new(FaultCode::Unavailable, format!("not served within {within:?}"))))
 }
 
 fn read<Q: DeserializeOwned>(payload: &[u8]) -> Result<Q, Fault> {
