@@ -209,13 +209,14 @@ impl Driver {
             }
             Woken::Ingress(None) => Ok(Next::End),
             Woken::Ingress(Some(Ingress::Slice(slice))) => {
-                let (received, has_unsent) = self.exchange.receive(slice).await?;
-                match received {
-                    Received::Integrated(_) | Received::Known => {}
-                    Received::Waiting => *due = (*due).min(Instant::now() + self.exchange.shared.timing.slice_wait),
-                    Received::Gap => return self.look(audiences, due).await,
+                let (received, now_due) = self.exchange.receive(slice).await?;
+                if now_due.snapshot || received == Received::Gap {
+                    return self.look(audiences, due).await;
                 }
-                Ok(if has_unsent { Next::Upload } else { Next::Wait })
+                if received == Received::Waiting {
+                    *due = (*due).min(Instant::now() + self.exchange.shared.timing.slice_wait);
+                }
+                Ok(if now_due.upload { Next::Upload } else { Next::Wait })
             }
         }
     }

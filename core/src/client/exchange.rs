@@ -19,7 +19,7 @@ use super::leadership::Leadership;
 use super::patience::Patience;
 use super::shared::Shared;
 use super::{Progress, Status, SyncError};
-use crate::engine::{self, Engine, EngineError, Received};
+use crate::engine::{self, Due, Engine, EngineError, Received};
 use crate::model::{AudienceKey, Cursors};
 use crate::network::{Network, NetworkError};
 use crate::store::SqliteStore;
@@ -67,8 +67,8 @@ impl Exchange {
         .await
     }
 
-    /// Takes a live slice; tells whether anything waits to be uploaded then, too.
-    pub(super) async fn receive(&self, slice: Slice) -> Result<(Received, bool), SyncError> {
+    /// Takes a live slice; tells what is due then, too.
+    pub(super) async fn receive(&self, slice: Slice) -> Result<(Received, Due), SyncError> {
         let shared = Arc::clone(&self.shared);
         self.step(move |engine| {
             let received = engine.receive(slice)?;
@@ -76,7 +76,7 @@ impl Exchange {
                 shared.publish(committed.clone());
                 shared.count(engine)?;
             }
-            Ok((received, engine.has_unsent()?))
+            Ok((received, engine.due()?))
         })
         .await
     }

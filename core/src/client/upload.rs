@@ -23,9 +23,18 @@ use crate::model::{ActionId, AudienceKey, BatchId};
 use crate::store::SqliteStore;
 use crate::wire::Outcome;
 
+/// What to upload.
+enum Ready {
+    Batch(SentBatch),
+    /// Nothing that can go now.
+    Nothing,
+    /// Rows wait for a snapshot: before it is here, nothing goes.
+    Stale,
+}
+
 /// How uploading ended.
 pub(super) enum Uploaded {
-    /// Nothing is pending that can go now.
+    /// Nothing is pending that can go now, and no rows wait for a snapshot.
     All,
     /// The user's audiences are others now: the server may want this device to have them first.
     OtherAudiences,
@@ -40,7 +49,18 @@ impl Exchange {
         let mut settled: Vec<ActionId> = Vec::new();
         let mut restamped = false;
         let mut next = self.begin_upload().await?;
-        while let Some(sent) = next {
+        loop {
+            let sent = match next {
+                Ready::Batch(sent) => sent,
+                Ready::Nothing => return Ok(Uploaded::All),
+                Ready::Stale => {
+                    if !self.fetch(audiences).await? {
+                        return Ok(Uploaded::OtherAudiences);
+                    }
+                    next = self.begin_upload().await?;
+                    continue;
+                }
+            };
             let ids = sent.batch.records.iter().map(|record| record.id).collect();
             if ids == settled {
                 // The server said that it is done with them, and they are still here.
@@ -73,16 +93,15 @@ impl Exchange {
                 Concluded::Restamped(_) => return Err(SyncError::NotTaken { outcome }),
             }
         }
-        Ok(Uploaded::All)
     }
 
-    async fn begin_upload(&self) -> Result<Option<SentBatch>, SyncError> {
+    async fn begin_upload(&self) -> Result<Ready, SyncError> {
         let shared = Arc::clone(&self.shared);
         self.step(move |engine| next_batch(&shared, engine)).await
     }
 
     /// Takes an outcome; with what goes next, where that needs no fetch before.
-    async fn conclude(&self, sent: SentBatch, outcome: Outcome) -> Result<(Concluded, Option<SentBatch>), SyncError> {
+    async fn conclude(&self, sent: SentBatch, outcome: Outcome) -> Result<(Concluded, Ready), SyncError> {
         let shared = Arc::clone(&self.shared);
         self.step(move |engine| {
             let concluded = engine.conclude(&sent, &outcome, now_ms())?;
@@ -91,7 +110,7 @@ impl Exchange {
                     shared.publish(committed.clone());
                     next_batch(&shared, engine)?
                 }
-                Concluded::Fetch | Concluded::Snapshot | Concluded::Later => None,
+                Concluded::Fetch | Concluded::Snapshot | Concluded::Later => Ready::Nothing,
             };
             Ok((concluded, next))
         })
@@ -100,7 +119,11 @@ impl Exchange {
 }
 
 /// What goes next; the status shows what is pending by then.
-fn next_batch(shared: &Shared, engine: &mut Engine<SqliteStore>) -> Result<Option<SentBatch>, EngineError> {
+fn next_batch(shared: &Shared, engine: &mut Engine<SqliteStore>) -> Result<Ready, EngineError> {
     shared.count(engine)?;
-    engine.next_batch(BatchId::from_uuid(Uuid::now_v7()))
+    Ok(match engine.next_batch(BatchId::from_uuid(Uuid::now_v7()))? {
+        Some(sent) => Ready::Batch(sent),
+        None if engine.due()?.snapshot => Ready::Stale,
+        None => Ready::Nothing,
+    })
 }

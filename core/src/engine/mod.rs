@@ -44,7 +44,7 @@ pub use purity::{Differs, Impurity, RowDifference};
 pub use quarantine::RetryError;
 pub use resync::{SignOutError, Unsent};
 pub use snapshot::Progress;
-pub use upload::{Concluded, SentBatch};
+pub use upload::{Concluded, Due, SentBatch};
 
 use crate::action::{Identity, Registry, Table, Tables};
 use crate::model::{ActionId, ClientId, Cursors, RowKey, TableName};
@@ -148,14 +148,6 @@ impl<S: Store> Engine<S> {
     /// [`EngineError::Store`].
     pub fn pending_count(&mut self) -> Result<u64, EngineError> {
         self.read(|txn| Ok(txn.pending_count()?))
-    }
-
-    /// Whether anything of this device's own waits for the server: actions, or corrections.
-    ///
-    /// # Errors
-    /// [`EngineError::Store`].
-    pub fn has_unsent(&mut self) -> Result<bool, EngineError> {
-        self.read(|txn| Ok(txn.first_unsent()?.is_some()))
     }
 
     fn read<T>(&mut self, read: impl FnOnce(&dyn StoreTxn) -> Result<T, EngineError>) -> Result<T, EngineError> {

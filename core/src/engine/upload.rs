@@ -21,6 +21,15 @@ pub struct SentBatch {
     generation: i64,
 }
 
+/// What is due with the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// Something of this device's own waits there: actions, or corrections.
+    pub upload: bool,
+    /// Rows wait for a snapshot. Until it is here, nothing of their audiences is integrated, and nothing is uploaded.
+    pub snapshot: bool,
+}
+
 /// What an outcome led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Concluded {
@@ -101,6 +110,17 @@ impl<S: Store> Engine<S> {
     #[must_use]
     pub fn held_count(&self) -> usize {
         self.held.len()
+    }
+
+    /// What waits for the server, or from it.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`].
+    pub fn due(&mut self) -> Result<Due, EngineError> {
+        self.read(|txn| {
+            let snapshot = txn.audiences()?.iter().any(|(_, state)| state.stale);
+            Ok(Due { upload: txn.first_unsent()?.is_some(), snapshot })
+        })
     }
 
     /// The server holds this id with other content. If it is ours after all (sent with an older clock, its answer lost), a
