@@ -57,11 +57,12 @@ pub(super) async fn run(
     // However this ends, with the runtime too, the next process may lead.
     let _resigns = Resigning(Arc::clone(&leadership));
     let exchange = Exchange { shared, network, leadership };
-    let mut driver = Driver { exchange, requests, waiting: Vec::new(), online_since: None, carried: None };
+    let mut driver =
+        Driver { exchange, requests, waiting: Vec::new(), online_since: None, carried: None, retry_held: None };
     driver.lead().await;
     loop {
         driver.show(Connection::Connecting);
-        driver.online_since = None;
+        (driver.online_since, driver.retry_held) = (None, None);
         // A session keeps nothing in memory that a panic could leave half done: the next begins afresh.
         let ended = AssertUnwindSafe(driver.session()).catch_unwind().await;
         if let Err(error) = ended.unwrap_or(Err(SyncError::Interrupted { panicked: true })) {
@@ -103,12 +104,16 @@ struct Driver {
     online_since: Option<Instant>,
     /// What carried the newest pass, and since when, in milliseconds since 1970.
     carried: Option<(Carrier, i64)>,
+    /// When what waits for the server's schema is tried again, if anything does.
+    retry_held: Option<Instant>,
 }
 
 /// Why a session's loop woke.
 enum Woken {
     Ingress(Option<Ingress>),
     Work,
+    /// The server may have migrated.
+    RetryHeld,
     Look,
 }
 
@@ -181,6 +186,7 @@ impl Driver {
                 }
                 () = sleep_until(due) => Woken::Look,
                 () = sleep_until(put_off.unwrap_or(due)), if put_off.is_some() => Woken::Work,
+                () = sleep_until(self.retry_held.unwrap_or(due)), if self.retry_held.is_some() => Woken::RetryHeld,
                 now = carrying_changes(&*self.exchange.network, carrying) => {
                     if now.0 != carrying.0 {
                         // All who lose a carrier lose it at once, and the next one is to bear them all.
@@ -203,8 +209,16 @@ impl Driver {
     ) -> Result<Next, SyncError> {
         match woken {
             Woken::Work => Ok(Next::Upload),
+            Woken::RetryHeld => {
+                self.retry_held = None;
+                self.exchange.retry_held().await?;
+                Ok(Next::Upload)
+            }
             Woken::Look | Woken::Ingress(Some(Ingress::Wakeup)) => {
                 self.take_requests();
+                if !self.waiting.is_empty() && self.retry_held.take().is_some() {
+                    self.exchange.retry_held().await?;
+                }
                 self.look(audiences, due).await
             }
             Woken::Ingress(None) => Ok(Next::End),
@@ -239,6 +253,8 @@ impl Driver {
         }
     }
 
+    /// Shows that this device is in step with the server, and tells everybody who waits. What the server's schema cannot
+    /// take yet is tried again after a while, no sooner than heads are checked.
     fn pass_done(&mut self) {
         let (carrier, reason) = carrying(&*self.exchange.network);
         let since_ms = match self.carried {
@@ -253,7 +269,14 @@ impl Driver {
             true
         });
         self.online_since.get_or_insert_with(Instant::now);
-        self.answer(&Ok(()));
+        let held = self.exchange.shared.status.borrow().held.clone();
+        if held.is_empty() {
+            self.retry_held = None;
+            return self.answer(&Ok(()));
+        }
+        let wait = self.exchange.shared.timing.head_check.mul_f64(rand::rng().random_range(1.0..1.5));
+        self.retry_held.get_or_insert_with(|| Instant::now() + wait);
+        self.answer(&Err(SyncError::Held { held }));
     }
 
     /// Lets everybody who asked by now wait for the pass that begins now.

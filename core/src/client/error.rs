@@ -1,7 +1,7 @@
 //! What an app may be told.
 
 use crate::action::RegistryError;
-use crate::engine::{EngineError, ExecuteError, RetryError, SignOutError};
+use crate::engine::{EngineError, ExecuteError, Held, RetryError, SignOutError};
 use crate::model::IdError;
 use crate::network::NetworkError;
 use crate::store::{SqlError, StoreError};
@@ -120,6 +120,13 @@ pub enum SyncError {
     /// without NATS, the balancer sends one device's calls to several of them. The driver goes on trying, ever more rarely.
     #[error("the server lost every snapshot that was begun")]
     SnapshotLost,
+    /// All is synced but actions that the server's schema cannot take yet: the app's is ahead of it. They stay pending, and
+    /// are tried again by themselves.
+    #[error("the server's schema cannot take {} actions yet: {}", actions(held), reasons(held))]
+    Held {
+        /// What they wait for.
+        held: Vec<Held>,
+    },
     /// Another process syncs this database; it also uploads what is executed here.
     #[error("another process syncs this database")]
     Following,
@@ -135,6 +142,15 @@ pub enum SyncError {
         /// Whether something panicked.
         panicked: bool,
     },
+}
+
+fn actions(held: &[Held]) -> u64 {
+    held.iter().map(|held| held.actions).sum()
+}
+
+fn reasons(held: &[Held]) -> String {
+    let reasons: Vec<&str> = held.iter().map(|held| held.reason.as_str()).collect();
+    reasons.join("; ")
 }
 
 impl SyncError {

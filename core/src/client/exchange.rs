@@ -201,6 +201,15 @@ impl Exchange {
         Ok(bootstrap.is_none())
     }
 
+    /// Lets what waits for the server's schema be tried again.
+    pub(super) async fn retry_held(&self) -> Result<(), SyncError> {
+        self.step(|engine| {
+            engine.retry_held();
+            Ok(())
+        })
+        .await
+    }
+
     /// Makes a call, again while the server says that it is busy.
     async fn patiently<T, A>(&self, call: impl Fn() -> A) -> Result<T, NetworkError>
     where

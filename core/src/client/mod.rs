@@ -60,6 +60,7 @@ pub use status::{Connection, FailedPass, Progress, Status};
 use self::shared::Shared;
 use self::slot::DriverSlot;
 use crate::action::Action;
+pub use crate::engine::Held;
 use crate::engine::{Engine, ExecuteInput};
 use crate::model::{ActionId, ClientId, TableName, UserId, Value};
 use crate::network::Network;
@@ -138,7 +139,8 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Offline`] if there is no network; [`ClientError::Sync`] if the pass failed, and the driver goes on;
-    /// [`SyncError::Following`] in it if another process syncs this database.
+    /// [`SyncError::Following`] in it if another process syncs this database, [`SyncError::Held`] if all is synced but what
+    /// the server's schema cannot take yet.
     pub async fn sync_now(&self) -> Result<(), ClientError> {
         let requests = self.driver.requests().ok_or(ClientError::Offline)?;
         let (reply, done) = oneshot::channel();

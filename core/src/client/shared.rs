@@ -136,10 +136,11 @@ impl Shared {
 
     /// Counts again what the status shows. Called within a step, so that no count is older than the one before.
     pub(super) fn count(&self, engine: &mut Engine<SqliteStore>) -> Result<(), EngineError> {
-        let (pending, quarantined) = (engine.pending_count()?, engine.quarantined_count()?);
+        let counted = (engine.pending_count()?, engine.quarantined_count()?, engine.held()?);
         self.status.send_if_modified(|status| {
-            let same = status.pending == pending && status.quarantined == quarantined;
-            (status.pending, status.quarantined) = (pending, quarantined);
+            let shown = (status.pending, status.quarantined, std::mem::take(&mut status.held));
+            let same = shown == counted;
+            (status.pending, status.quarantined, status.held) = counted;
             !same
         });
         Ok(())

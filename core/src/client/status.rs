@@ -1,6 +1,7 @@
 //! What an app can show about syncing.
 
 use super::SyncError;
+use crate::engine::Held;
 use crate::network::{Carrier, CarrierReason};
 
 /// The sync status of a client.
@@ -10,6 +11,10 @@ pub struct Status {
     pub connection: Connection,
     /// Local actions that wait for the server.
     pub pending: u64,
+    /// Those of them that wait because the server's schema lacks a table or a column that they write, as it is while the app
+    /// is newer than the server: grouped by what is lacking. They are tried again by themselves; later actions on the same
+    /// rows wait with them, all others go.
+    pub held: Vec<Held>,
     /// Local actions in quarantine.
     pub quarantined: u64,
     /// When the newest pass was done, in milliseconds since 1970.

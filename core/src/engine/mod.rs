@@ -22,6 +22,7 @@ mod doctor;
 mod error;
 mod execute;
 mod fate;
+mod held;
 mod ingress;
 mod integrate;
 mod judge;
@@ -39,6 +40,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use doctor::{Finding, Report};
 pub use error::{EngineError, ExecuteError};
 pub use execute::{ExecuteInput, Executed};
+pub use held::Held;
 pub use ingress::Received;
 pub use purity::{Differs, Impurity, RowDifference};
 pub use quarantine::RetryError;
@@ -46,6 +48,7 @@ pub use resync::{SignOutError, Unsent};
 pub use snapshot::Progress;
 pub use upload::{Concluded, Due, SentBatch};
 
+use self::held::Holding;
 use crate::action::{Identity, Registry, Table, Tables};
 use crate::model::{ActionId, ClientId, Cursors, RowKey, TableName};
 use crate::store::{Fate, Store, StoreTxn};
@@ -90,8 +93,8 @@ pub struct Engine<S> {
     waiting: Vec<Slice>,
     /// Records that the server holds with other content, and how often it said so.
     disputed: BTreeMap<ActionId, u32>,
-    /// Pending actions that the server's schema cannot take yet, until the next session.
-    held: BTreeSet<ActionId>,
+    /// Pending actions that the server's schema cannot take yet.
+    holding: Holding,
     /// Whether `execute` runs actions twice, to find impure ones.
     check_purity: bool,
 }
@@ -108,7 +111,7 @@ impl<S: Store> Engine<S> {
             limits,
             waiting: Vec::new(),
             disputed: BTreeMap::new(),
-            held: BTreeSet::new(),
+            holding: Holding::default(),
             check_purity: false,
         }
     }

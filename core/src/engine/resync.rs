@@ -84,7 +84,7 @@ impl<S: Store> Engine<S> {
         let tables = txn.erase_user(client_id)?.into_iter().collect();
         txn.commit()?;
         self.waiting.clear();
-        self.held.clear();
+        self.holding = super::held::Holding::default();
         self.disputed.clear();
         Ok(Committed { tables, ..Committed::default() })
     }

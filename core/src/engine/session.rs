@@ -26,7 +26,8 @@ impl<S: Store> Engine<S> {
     /// # Errors
     /// [`EngineError::ForeignUser`] if the connection proves another user than this database belongs to.
     pub fn begin_session(&mut self, session: &Session, now_ms: i64) -> Result<Committed, EngineError> {
-        self.held.clear();
+        // The server may have migrated since.
+        self.retry_held();
         // Slices of an earlier session may be of another history; what they said is fetched.
         self.waiting.clear();
         let txn = self.store.begin()?;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use super::held::Holding;
 use super::integrate::newest_of;
 use super::replay::Replay;
 use super::{Committed, Engine, EngineError, Limits};
@@ -58,12 +59,12 @@ impl<S: Store> Engine<S> {
     /// [`EngineError::NoSession`] before the first session.
     pub fn next_batch(&mut self, batch_id: BatchId) -> Result<Option<SentBatch>, EngineError> {
         let limits = self.limits;
-        let held = &self.held;
+        let holding = &self.holding;
         let txn = self.store.begin()?;
         if txn.audiences()?.iter().any(|(_, state)| state.stale) {
             return Ok(None);
         }
-        let records = ready(&*txn, held, limits)?;
+        let records = ready(&*txn, holding, limits)?;
         if records.is_empty() {
             return Ok(None);
         }
@@ -85,12 +86,17 @@ impl<S: Store> Engine<S> {
             }
             Outcome::Accepted { ids } => {
                 let accepted: Vec<_> = ids.iter().map(|(id, number)| (*id, *number)).collect();
+                ids.keys().for_each(|id| self.holding.accepted(*id));
                 self.accepted(&accepted).map(Concluded::Settled)
             }
             Outcome::Rejected { action, kind: RejectionKind::DuplicateId, reason } => self.duplicate(*action, reason),
             // The server's schema is older than the app's: nothing is wrong with the action.
-            Outcome::Rejected { action, kind: RejectionKind::UnknownTable | RejectionKind::UnknownColumn, .. } => {
-                self.held.insert(*action);
+            Outcome::Rejected {
+                action,
+                kind: kind @ (RejectionKind::UnknownTable | RejectionKind::UnknownColumn),
+                reason,
+            } => {
+                self.holding.hold(*action, *kind, reason);
                 Ok(Concluded::Settled(Committed::default()))
             }
             Outcome::Rejected { action, kind: _, reason } => self.rejected(*action, reason).map(Concluded::Settled),
@@ -104,12 +110,6 @@ impl<S: Store> Engine<S> {
             }
             Outcome::Unauthenticated { .. } | Outcome::Retry { .. } | Outcome::Refused(_) => Ok(Concluded::Later),
         }
-    }
-
-    /// How many pending actions wait for the server's schema, as far as this session has met them.
-    #[must_use]
-    pub fn held_count(&self) -> usize {
-        self.held.len()
     }
 
     /// What waits for the server, or from it.
@@ -181,7 +181,7 @@ impl<S: Store> Engine<S> {
 }
 
 /// Unsent records that may go, in the one order. One that is held stays, and so does a later one that touches a row of it.
-fn ready(txn: &dyn StoreTxn, held: &BTreeSet<ActionId>, limits: Limits) -> Result<Vec<UploadRecord>, StoreError> {
+fn ready(txn: &dyn StoreTxn, holding: &Holding, limits: Limits) -> Result<Vec<UploadRecord>, StoreError> {
     let mut records = Vec::new();
     let mut bytes = 0;
     let mut after = None;
@@ -192,7 +192,7 @@ fn ready(txn: &dyn StoreTxn, held: &BTreeSet<ActionId>, limits: Limits) -> Resul
         after = Some((last.record.position(), last.record.id));
         for stored in unsent {
             let touched = || stored.rows.iter().map(Patch::row_key);
-            if held.contains(&stored.record.id) || touched().any(|row| staying.contains(&row)) {
+            if holding.holds(stored.record.id) || touched().any(|row| staying.contains(&row)) {
                 staying.extend(touched());
                 continue;
             }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use rusqlite::Connection;
-use synchrotron_core::engine::{Engine, ExecuteError, Finding, Limits, SignOutError, Unsent};
-use synchrotron_core::model::{ActionRecord, ClientId, Cursor, Cursors, Epoch, ServerIngestId, SnapshotId, UserId};
+use synchrotron_core::engine::{Engine, ExecuteError, Finding, Held, Limits, SignOutError, Unsent};
+use synchrotron_core::model::{
+    ActionRecord, BatchId, ClientId, Cursor, Cursors, Epoch, ServerIngestId, SnapshotId, UserId,
+};
 use synchrotron_core::store::{Fate, QuarantineKind, SqliteSettings, SqliteStore};
 use synchrotron_core::wire::{
     FetchPage, LogRecord, Outcome, RejectionKind, Session, SnapshotAudience, SnapshotChunk, SnapshotHeader,
@@ -76,13 +78,53 @@ fn u17_work_that_the_servers_schema_cannot_take_waits_and_holds_up_nothing_else(
     device.engine.conclude(&sent, &unknown, NOW).expect("concludes");
     let batch = device.engine.next_batch(sent.batch.batch_id).expect("reads").expect("the note goes");
     assert_eq!(batch.batch.records.iter().map(|record| record.id).collect::<Vec<_>>(), [other]);
-    assert_eq!((device.engine.held_count(), device.engine.quarantined().expect("reads").len()), (1, 0));
+    let held = Held { kind: RejectionKind::UnknownTable, reason: "lists".to_owned(), actions: 1 };
+    assert_eq!(
+        (device.engine.held().expect("reads"), device.engine.quarantined().expect("reads")),
+        (vec![held], vec![])
+    );
     let ids = BTreeMap::from([(other, ServerIngestId::new(1))]);
     device.engine.conclude(&batch, &Outcome::Accepted { ids }, NOW).expect("concludes");
     assert_eq!(device.engine.next_batch(sent.batch.batch_id).expect("reads"), None);
     // The server has migrated by the next session.
     let ids: Vec<_> = device.pending().into_iter().map(|(id, _)| id).collect();
     assert_eq!(ids, [ahead, dependent]);
+}
+
+#[test]
+fn u17_one_of_those_that_wait_for_the_same_is_tried_for_all_of_them() {
+    let mut device = Device::new();
+    device.begin_session();
+    let another = NOTE.replace("'n'", "'m'");
+    let ids = [LIST, NOTE, &another].map(|sql| device.run(&[sql]).expect("runs"));
+    let batch = |device: &mut Device| device.engine.next_batch(BatchId::from_uuid(Uuid::from_u128(1))).expect("reads");
+    let reject = |device: &mut Device, reasons: [&str; 3]| {
+        while let Some(sent) = batch(device) {
+            let action = sent.batch.records[0].id;
+            let place = ids.iter().position(|id| *id == action).expect("one of ours");
+            let reason = reasons[place].to_owned();
+            let unknown = Outcome::Rejected { action, kind: RejectionKind::UnknownColumn, reason };
+            device.engine.conclude(&sent, &unknown, NOW).expect("concludes");
+        }
+    };
+    reject(&mut device, ["one", "other", "other"]);
+    let actions = |device: &mut Device| -> Vec<u64> {
+        device.engine.held().expect("reads").into_iter().map(|held| held.actions).collect()
+    };
+    assert_eq!(actions(&mut device), [1, 2]);
+    device.engine.retry_held();
+    let tried = batch(&mut device).expect("one of each");
+    assert_eq!(tried.batch.records.iter().map(|record| record.id).collect::<Vec<_>>(), ids[..2]);
+    assert_eq!(actions(&mut device), [1, 2], "what is tried waits still");
+    reject(&mut device, ["one", "other", "other"]);
+    assert_eq!((actions(&mut device), batch(&mut device)), (vec![1, 2], None));
+
+    device.engine.retry_held();
+    let tried = batch(&mut device).expect("one of each");
+    let accepted = BTreeMap::from([(ids[1], ServerIngestId::new(1))]);
+    device.engine.conclude(&tried, &Outcome::Accepted { ids: accepted }, NOW).expect("concludes");
+    let rest = batch(&mut device).expect("the last goes with it");
+    assert!(rest.batch.records.iter().any(|record| record.id == ids[2]), "{rest:?}");
 }
 
 #[test]

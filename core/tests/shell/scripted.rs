@@ -12,8 +12,8 @@ use synchrotron_core::model::AudienceKey;
 use synchrotron_core::network::memory::MemoryNetwork;
 use synchrotron_core::network::{Carrier, Ingress, Network, NetworkError};
 use synchrotron_core::wire::{
-    self, DigestReply, DigestRequest, FaultCode, FetchPage, FetchRequest, Outcome, Session, SessionRequest,
-    SnapshotChunk, SnapshotRequest, UploadBatch,
+    self, DigestReply, DigestRequest, FaultCode, FetchPage, FetchRequest, Outcome, RejectionKind, Session,
+    SessionRequest, SnapshotChunk, SnapshotRequest, UploadBatch, UploadRecord,
 };
 use tokio::sync::watch;
 
@@ -45,6 +45,8 @@ pub(crate) enum Fault {
     FailFrom(usize),
     /// Of a snapshot: what is asked to go on with it does not hold it, as behind a balancer that sends each call elsewhere.
     Elsewhere,
+    /// Of an upload: the server knows no tags yet.
+    NoTags,
 }
 
 #[derive(Debug)]
@@ -120,7 +122,7 @@ impl Scripted {
             Some(Fault::FailFrom(first)) if number >= first => {
                 Err(NetworkError::Unavailable { carrier: Carrier::Memory, detail: "the test cut it".to_owned() })
             }
-            Some(Fault::Close | Fault::FailFrom(_) | Fault::Elsewhere) | None => answer.await,
+            Some(Fault::Close | Fault::FailFrom(_) | Fault::Elsewhere | Fault::NoTags) | None => answer.await,
         }
     }
 }
@@ -155,7 +157,17 @@ impl Network for Scripted {
     }
 
     async fn upload(&self, batch: &UploadBatch) -> Result<Outcome, NetworkError> {
-        self.meet(Call::Upload, self.to_server.upload(batch)).await
+        let upload = async {
+            let has_tag = |record: &&UploadRecord| record.rows.iter().any(|row| row.table.as_str() == "tags");
+            match batch.records.iter().find(has_tag).filter(|_| self.has(Call::Upload, Fault::NoTags)) {
+                Some(UploadRecord { id, .. }) => {
+                    let reason = "table tags is not tracked".to_owned();
+                    Ok(Outcome::Rejected { action: *id, kind: RejectionKind::UnknownTable, reason })
+                }
+                None => self.to_server.upload(batch).await,
+            }
+        };
+        self.meet(Call::Upload, upload).await
     }
 
     async fn subscribe(&self, audiences: &[AudienceKey]) -> Result<Option<BoxStream<'static, Ingress>>, NetworkError> {
