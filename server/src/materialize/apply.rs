@@ -14,7 +14,6 @@ use super::fold::{Logged, columns_named};
 use super::images::{self, BEFORE_ALL};
 use super::runs::Run;
 use super::statements::{Statement, Taken, Targets, audiences_of, delete, insert, update};
-use super::trial::never_there;
 use super::{MaterializeError, Materializer, Numbered, Pace, Refused};
 use crate::pg::Acting;
 
@@ -129,11 +128,7 @@ impl Materializer<'_> {
                 Err(hidden(patch))
             }
             None if matches!(patch.effect, Effect::Insert(_)) => self.insert_again(table, patch).await,
-            None if matches!(patch.effect, Effect::Delete) => {
-                let was = self.last_audience(&patch.row_key(), record).await?;
-                must_be(was.ok_or_else(|| never_there(patch))?.as_str(), &patch.audience_key)
-            }
-            None => self.try_on_what_was(record, table, patch).await,
+            None => self.try_on_what_was(record, table, patch, None).await,
         }
     }
 }

@@ -42,25 +42,31 @@ impl Materializer<'_> {
             logged.position < record.position || logged.record == record.upload.id && own(logged.patch.sequence)
         });
         if at_its_place.is_none() && !is_insert {
-            return self.try_on_what_was(record, row.table, patch).await;
+            return self.try_on_what_was(record, row.table, patch, row.present.as_ref()).await;
         }
         let from = row.present.as_ref();
         self.try_on(record, patch, Some(Setting { table: row.table, from, to: at_its_place })).await
     }
 
-    /// Tries an effect that finds no row, as if the row were there as it was last.
+    /// Tries an effect that finds no row at its place, as if the row were there as it was last. To remove it again does
+    /// nothing.
     pub(super) async fn try_on_what_was(
         &mut self,
         record: Numbered<'_>,
         table: &Table,
         patch: &Patch,
+        present: Option<&AudienceKey>,
     ) -> Result<(), MaterializeError> {
         let key = patch.row_key();
+        if matches!(patch.effect, Effect::Delete) {
+            let was = self.last_audience(&key, record).await?;
+            return must_be(was.ok_or_else(|| never_there(patch))?.as_str(), &patch.audience_key);
+        }
         let Some(was) = self.row_that_was(&key, record.position, record.number).await? else {
             return Err(never_there(patch));
         };
         must_be(was.audience_key.as_str(), &patch.audience_key)?;
-        self.try_on(record, patch, Some(Setting { table, from: None, to: Some(was) })).await
+        self.try_on(record, patch, Some(Setting { table, from: present, to: Some(was) })).await
     }
 
     /// Tries a correction's effects on a row, which it has at the place of the action that it amends.
@@ -75,8 +81,10 @@ impl Materializer<'_> {
             after: row.fold(|logged| logged.position <= record.position),
         };
         if change.before == change.after {
-            let waits = |patch: &&&Patch| patch.effect != Effect::Nothing && change.before.is_none();
-            return patches.iter().find(waits).map_or(Ok(()), |patch| Err(never_there(patch)));
+            for patch in patches.iter().filter(|patch| change.before.is_none() && patch.effect != Effect::Nothing) {
+                self.try_on_what_was(record, row.table, patch, row.present.as_ref()).await?;
+            }
+            return Ok(());
         }
         let audience = change.before.as_ref().map(|row| row.audience_key.clone());
         if audience == row.present && row.history.logged.iter().all(|logged| logged.position <= record.position) {
@@ -186,7 +194,7 @@ fn forgive(tried: Result<(), MaterializeError>) -> Result<(), MaterializeError> 
 }
 
 /// The refusal of an effect that would wait for a row to come.
-pub(super) fn never_there(patch: &Patch) -> MaterializeError {
+fn never_there(patch: &Patch) -> MaterializeError {
     let operation = patch.effect.operation().as_str();
     MaterializeError::refused(RejectionKind::Denied, format!("{operation} of a row that never was there"))
 }

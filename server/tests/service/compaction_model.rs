@@ -3,11 +3,11 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use synchrotron_core::model::ReplayKey;
-use synchrotron_core::wire::Outcome;
+use synchrotron_core::wire::{Outcome, RejectionKind};
 
 use crate::compaction::{age, compact, open};
 use crate::fixture::{Device, Theatre};
-use crate::oracle::{Model, Step, arb_steps, patches_of};
+use crate::oracle::{Model, Step, arb_steps, once, patches_of};
 
 /// One record, an action about now or a correction of the nth action before it; or a compaction.
 #[derive(Debug, Clone)]
@@ -69,6 +69,11 @@ async fn take(
         Outcome::TooOld { .. } => {
             prop_assert!(history.compacted.is_some_and(|compacted| position <= compacted), "{position:?} is not old");
         }
+        // What is compacted away may be all that was known of a row that is gone.
+        Outcome::Rejected { kind: RejectionKind::Denied, reason, .. } => {
+            let gone = history.compacted.is_some() && history.model.lacks_rows_of(&record);
+            prop_assert!(gone && reason.contains("never was there"), "{reason}");
+        }
         outcome => prop_assert!(false, "{outcome:?}"),
     }
     Ok(())
@@ -102,10 +107,14 @@ fn position_of(text: &str) -> ReplayKey {
 
 async fn run(theatre: &Theatre, turns: Vec<Turn>) -> Result<(), TestCaseError> {
     let empty = "TRUNCATE seats, synchrotron.action_records, synchrotron.action_modified_rows, \
-        synchrotron.action_audiences, synchrotron.row_images, synchrotron.compacted_records, synchrotron.audience_heads";
+        synchrotron.action_audiences, synchrotron.row_images, synchrotron.compacted_records, synchrotron.audience_heads, synchrotron.staged_writes";
     theatre.execute(empty).await;
     let mut devices = [theatre.device("alice"), theatre.device("bob")];
     let mut history = History::default();
+    let first = devices[0].action(1, once());
+    let accepted = devices[0].upload(vec![first.clone()]).await;
+    prop_assert!(matches!(accepted, Outcome::Accepted { .. }), "{:?}", accepted);
+    history.model.accept(devices[0].position(&first), &first);
     for (now, turn) in (100..).step_by(5).zip(&turns) {
         take(theatre, &mut devices, &mut history, now, turn).await?;
         history.model.check(theatre).await?;

@@ -6,7 +6,7 @@ use synchrotron_core::model::ReplayKey;
 use synchrotron_core::wire::UploadRecord;
 
 use crate::fixture::{Device, Theatre};
-use crate::oracle::{Model, Step, arb_steps, patches_of};
+use crate::oracle::{Model, Step, arb_steps, once, patches_of};
 
 /// One record: an action at a time, or a correction of the nth action before it.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ struct Turn {
 
 fn arb_turns() -> impl Strategy<Value = Vec<Turn>> {
     let turn =
-        (0..2usize, 0..40i64, prop::option::weighted(0.3, any::<prop::sample::Index>()), arb_steps(), any::<bool>())
+        (0..2usize, 1..40i64, prop::option::weighted(0.3, any::<prop::sample::Index>()), arb_steps(), any::<bool>())
             .prop_map(|(device, at, amends, steps, held)| Turn { device, at, amends, steps, held });
     prop::collection::vec(turn, 1..14)
 }
@@ -41,11 +41,14 @@ fn record_of(turn: &Turn, device: &Device, model: &Model) -> (ReplayKey, UploadR
 
 async fn run(theatre: &Theatre, turns: Vec<Turn>) -> Result<(), TestCaseError> {
     theatre
-        .execute("TRUNCATE seats, synchrotron.action_records, synchrotron.action_modified_rows, \
+        .execute("TRUNCATE seats, synchrotron.action_records, synchrotron.action_modified_rows, synchrotron.staged_writes, \
                 synchrotron.action_audiences, synchrotron.row_images CASCADE; UPDATE synchrotron.audience_heads SET head = 0")
         .await;
     let mut devices = [theatre.device("alice"), theatre.device("bob")];
     let mut model = Model::default();
+    let first = devices[0].action(0, once());
+    devices[0].sync(vec![first.clone()]).await;
+    model.accept(devices[0].position(&first), &first);
     let mut held: [Vec<UploadRecord>; 2] = [vec![], vec![]];
     for turn in &turns {
         let device = &mut devices[turn.device];

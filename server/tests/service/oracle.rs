@@ -74,9 +74,15 @@ impl Model {
         self.0.len()
     }
 
-    /// Where the actions are.
+    /// Where the actions are, but the first.
     pub(crate) fn actions(&self) -> Vec<ReplayKey> {
-        self.0.iter().filter(|seen| !seen.correction).map(|seen| seen.position).collect()
+        self.0.iter().filter(|seen| !seen.correction).map(|seen| seen.position).skip(1).collect()
+    }
+
+    /// Whether a record has effects on rows that are not there.
+    pub(crate) fn lacks_rows_of(&self, record: &UploadRecord) -> bool {
+        let rows = rows_of(&self.0);
+        record.rows.iter().any(|patch| !rows.contains_key(&patch.row_key()))
     }
 
     /// That the table has these rows.
@@ -98,6 +104,12 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// Makes every row and removes it again. An effect on a row that never was is refused, whatever comes later.
+pub(crate) fn once() -> Vec<Patch> {
+    let effects = [|| Effect::Insert(columns([("label", "once".into()), ("holder", Value::Null)])), || Effect::Delete];
+    effects.iter().flat_map(|effect| ROWS.map(|row| patch("seats", row, "project:p", effect()))).collect()
 }
 
 /// One effect, by numbers that mean something in any history.
