@@ -10,6 +10,7 @@ use serde::Serialize;
 use sqlx_core::row::Row;
 use synchrotron_core::model::Epoch;
 
+use crate::StartError;
 use crate::pg::query;
 use crate::service::Service;
 
@@ -26,11 +27,11 @@ pub struct EpochChange {
 /// all that were given.
 ///
 /// # Errors
-/// Postgres refused; nothing changed.
-pub async fn begin_new(service: &Service) -> Result<EpochChange, sqlx_core::Error> {
-    let row =
-        query("/* epoch.begin */ SELECT ended, begun FROM synchrotron.begin_epoch()").fetch_one(service.pool()).await?;
-    let change = EpochChange { ended: Epoch::from_uuid(row.try_get(0)?), begun: Epoch::from_uuid(row.try_get(1)?) };
+/// [`StartError::Database`]: Postgres refused; nothing changed.
+pub async fn begin_new(service: &Service) -> Result<EpochChange, StartError> {
+    let begun = query("/* epoch.begin */ SELECT ended, begun FROM synchrotron.begin_epoch()").fetch_one(service.pool());
+    let row = begun.await.map_err(StartError::doing("begin another history"))?;
+    let change = EpochChange { ended: Epoch::from_uuid(row.get(0)), begun: Epoch::from_uuid(row.get(1)) };
     tracing::warn!(ended = %change.ended, begun = %change.begun, "another history begins: every device takes snapshots");
     Ok(change)
 }

@@ -18,6 +18,7 @@ mod fetch;
 mod fixture;
 mod ingest;
 mod lease;
+mod likeness;
 mod limits;
 mod materialize;
 mod metrics;

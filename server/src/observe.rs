@@ -9,7 +9,7 @@ use sqlx_postgres::PgPool;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::metrics::{METRICS, OUTBOX_COUNTED_MAX};
-use crate::pg::query;
+use crate::pg::{query, words};
 
 /// How often to look. Whoever watches asks less often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ pub(crate) async fn observe(now: impl Fn() -> Option<(PgPool, usize)>) {
                 METRICS.outbox_slices.set(as_value(usize::try_from(slices).unwrap_or(0)));
                 METRICS.outbox_oldest_seconds.set(oldest_seconds);
             }
-            Ok(Err(error)) => tracing::debug!(%error, "cannot look at the outbox"),
+            Ok(Err(error)) => tracing::debug!(error = words(&error), "cannot look at the outbox"),
             Err(_) => tracing::debug!(within = ?LOOK_WITHIN, "cannot look at the outbox in time"),
         }
         METRICS.tidy();

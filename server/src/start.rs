@@ -2,6 +2,7 @@
 
 use synchrotron_core::model::TableName;
 
+use crate::pg::{migration_words, words};
 use crate::settings::SettingsError;
 
 /// A fact about the settings or the database that makes serving impossible or unsafe.
@@ -12,7 +13,7 @@ pub enum StartError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// Postgres refused, or cannot be reached.
-    #[error("postgres refused to {doing}: {source}")]
+    #[error("postgres refused to {doing}: {}", words(source))]
     Database {
         /// What was asked of it.
         doing: &'static str,
@@ -20,7 +21,7 @@ pub enum StartError {
         source: sqlx_core::Error,
     },
     /// The schema could not be brought up to date.
-    #[error("migrations: {0}")]
+    #[error("migrations: {}", migration_words(.0))]
     Migrations(#[from] sqlx_core::migrate::MigrateError),
     /// The schema is newer than this build.
     #[error("the schema synchrotron has version {version}, this build knows {needed}: run a newer build")]
@@ -62,10 +63,12 @@ pub enum StartError {
         server_role: String,
     },
     /// A tracked table is not there.
-    #[error("tracked table {table} is not found on the search_path")]
+    #[error("tracked table {table} is not found on the search_path{}", did_you_mean(meant.as_deref()))]
     NoTable {
         /// Which.
         table: TableName,
+        /// A table that is there and has a similar name.
+        meant: Option<String>,
     },
     /// A tracked table is the server's own, or no table.
     #[error("{table} cannot be tracked: it is {found}")]
@@ -93,8 +96,9 @@ pub enum StartError {
     },
     /// The triggers that capture plain SQL writes cannot be put on a tracked table.
     #[error(
-        "cannot capture plain SQL writes to {table}: {source}; the server's role needs the TRIGGER privilege on it, or \
-         sql_writes must be disabled"
+        "cannot capture plain SQL writes to {table}: {}; the server's role needs the TRIGGER privilege on it, or \
+         sql_writes must be disabled",
+        words(source)
     )]
     Capture {
         /// Which table.
@@ -140,6 +144,14 @@ pub enum StartError {
         /// Which.
         role: String,
     },
+    /// The migrations would make the role that users act as, and may not.
+    #[error("role {role} does not exist, and the server's role {server_role} may not create it")]
+    AppRoleNotMade {
+        /// Which.
+        role: &'static str,
+        /// The role of the connection.
+        server_role: String,
+    },
     /// The server's role may not act as the role of users.
     #[error("the server's role {server_role} is no member of role {role}, and may not make itself one")]
     AppRoleNotOurs {
@@ -170,51 +182,49 @@ impl StartError {
         move |source| Self::Database { doing, source }
     }
 
-    /// The statement that mends it, where there is one; names in angle brackets are the app's to choose.
+    /// SQL that mends it, where there is some; names in angle brackets are the app's to choose.
     #[must_use]
     pub fn remedy(&self) -> Option<String> {
+        let table = |table: &TableName| quoted(table.as_str());
         Some(match self {
-            Self::NoUserAudiences | Self::UserAudiencesColumn { .. } => "CREATE OR REPLACE VIEW \
-                synchrotron.user_audiences AS SELECT user_id::text, 'project:' || project_id AS audience_key \
-                FROM <your memberships>"
-                .to_owned(),
+            // The view may be made before the server's own tables.
+            Self::NoUserAudiences => format!("CREATE SCHEMA IF NOT EXISTS synchrotron; {USER_AUDIENCES}"),
+            Self::UserAudiencesColumn { .. } => format!("DROP VIEW synchrotron.user_audiences; {USER_AUDIENCES}"),
             Self::UserAudiencesDenied { server_role } => {
-                format!("GRANT SELECT ON synchrotron.user_audiences TO {}", quoted(server_role))
+                format!("GRANT SELECT ON synchrotron.user_audiences TO {};", quoted(server_role))
             }
-            Self::NoTable { table } => {
-                format!("CREATE TABLE {} (id text PRIMARY KEY, audience_key text NOT NULL)", quoted(table.as_str()))
+            Self::NoTable { table: name, meant: None } => {
+                format!("CREATE TABLE {} (id text PRIMARY KEY, audience_key text NOT NULL);", table(name))
             }
-            Self::PrimaryKey { table, found } if found.is_empty() => {
-                format!("ALTER TABLE {} ADD PRIMARY KEY (id)", quoted(table.as_str()))
+            Self::PrimaryKey { table: name, found } if found.is_empty() => {
+                format!("ALTER TABLE {} ADD PRIMARY KEY (id);", table(name))
             }
-            Self::PrimaryKey { table, found } if found.starts_with("id ") && !found.contains(',') => {
-                format!("ALTER TABLE {} ALTER COLUMN id TYPE text", quoted(table.as_str()))
+            Self::PrimaryKey { table: name, found } if found.starts_with("id ") && !found.contains(',') => {
+                format!("ALTER TABLE {} ALTER COLUMN id TYPE text;", table(name))
             }
-            Self::NoAudienceKey { table, found: None } => {
-                format!("ALTER TABLE {} ADD COLUMN audience_key text NOT NULL", quoted(table.as_str()))
+            Self::NoAudienceKey { table: name, found: None } => {
+                format!("ALTER TABLE {} ADD COLUMN audience_key text NOT NULL;", table(name))
             }
-            Self::NoAudienceKey { table, found: Some(_) } => {
-                format!("ALTER TABLE {} ALTER COLUMN audience_key TYPE text", quoted(table.as_str()))
+            Self::NoAudienceKey { table: name, found: Some(_) } => {
+                format!("ALTER TABLE {} ALTER COLUMN audience_key TYPE text;", table(name))
             }
-            Self::ColumnType { table, column, .. } | Self::CompositeColumn { table, column, .. } => {
-                format!(
-                    "ALTER TABLE {} ALTER COLUMN {} TYPE jsonb USING to_jsonb({1})",
-                    quoted(table.as_str()),
-                    quoted(column)
-                )
+            Self::ColumnType { table: name, column, .. } | Self::CompositeColumn { table: name, column, .. } => {
+                let (name, column) = (table(name), quoted(column));
+                format!("ALTER TABLE {name} ALTER COLUMN {column} TYPE jsonb USING to_jsonb({column});")
             }
-            Self::ServerRoleFiltered { role, .. } => format!("ALTER ROLE {} BYPASSRLS", quoted(role)),
-            Self::NoAppRole { role } => format!("CREATE ROLE {} NOLOGIN NOINHERIT NOBYPASSRLS", quoted(role)),
+            Self::ServerRoleFiltered { role, .. } => format!("ALTER ROLE {} BYPASSRLS;", quoted(role)),
+            Self::NoAppRole { role } => made(role),
+            Self::AppRoleNotMade { role, server_role } => format!("{} {}", made(role), member(role, server_role)),
             // A role of another use is not to lose its rights.
             Self::AppRoleUnbound { role } if role == "synchrotron_user" => {
-                format!("ALTER ROLE {} NOSUPERUSER NOBYPASSRLS", quoted(role))
+                format!("ALTER ROLE {} NOSUPERUSER NOBYPASSRLS;", quoted(role))
             }
             Self::AppRoleUnbound { .. } => {
                 "CREATE ROLE synchrotron_user NOLOGIN NOINHERIT NOBYPASSRLS; -- and set app_role to it".to_owned()
             }
-            Self::AppRoleNotOurs { role, server_role } => format!("GRANT {} TO {}", quoted(role), quoted(server_role)),
-            Self::AppRoleOwns { table, .. } => format!("ALTER TABLE {} OWNER TO CURRENT_USER", quoted(table.as_str())),
-            Self::Capture { table, .. } => format!("GRANT TRIGGER ON {} TO CURRENT_USER", quoted(table.as_str())),
+            Self::AppRoleNotOurs { role, server_role } => member(role, server_role),
+            Self::AppRoleOwns { table: name, .. } => format!("ALTER TABLE {} OWNER TO CURRENT_USER;", table(name)),
+            Self::Capture { table: name, .. } => format!("GRANT TRIGGER ON {} TO CURRENT_USER;", table(name)),
             Self::Settings(_)
             | Self::Database { .. }
             | Self::Migrations(_)
@@ -222,9 +232,25 @@ impl StartError {
             | Self::SchemaBehind { .. }
             | Self::PostgresTooOld { .. }
             | Self::PrimaryKey { .. }
+            | Self::NoTable { .. }
             | Self::NotTrackable { .. } => return None,
         })
     }
+}
+
+const USER_AUDIENCES: &str = "CREATE VIEW synchrotron.user_audiences AS \
+    SELECT user_id::text, 'project:' || project_id AS audience_key FROM <your memberships>;";
+
+fn made(role: &str) -> String {
+    format!("CREATE ROLE {} NOLOGIN NOINHERIT NOBYPASSRLS;", quoted(role))
+}
+
+fn member(role: &str, server_role: &str) -> String {
+    format!("GRANT {} TO {};", quoted(role), quoted(server_role))
+}
+
+fn did_you_mean(name: Option<&str>) -> String {
+    name.map(|name| format!(": did you mean {name}?")).unwrap_or_default()
 }
 
 /// An identifier for people to copy into SQL.

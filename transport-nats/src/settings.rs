@@ -38,10 +38,22 @@ impl FromStr for Servers {
     }
 }
 
-impl fmt::Debug for Servers {
-    /// Without the passwords that addresses may hold.
+impl fmt::Display for Servers {
+    /// Host and port of each, without the passwords that addresses may hold.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|server| (server.host(), server.port()))).finish()
+        for (index, server) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            let (open, close) = if server.host().contains(':') { ("[", "]") } else { ("", "") };
+            write!(f, "{separator}{open}{}{close}:{}", server.host(), server.port())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Servers {
+    /// No more than what is for display.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Servers({self})")
     }
 }
 
@@ -177,6 +189,7 @@ mod tests {
     fn several_servers_may_be_named_and_passwords_are_not_shown() {
         let settings = NatsSettings::new("nats://u:hunter2@a:1, nats://b:2").expect("two");
         assert_eq!(settings.servers.addresses().len(), 2);
+        assert_eq!(settings.servers.to_string(), "a:1, b:2");
         assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
         assert!(matches!(NatsSettings::new(" , "), Err(SettingsError::NoServer)));
         assert!(matches!(NatsSettings::new("ws://a,nats://b"), Err(SettingsError::MixedServers)));

@@ -32,11 +32,16 @@ pub struct Finding {
     pub place: String,
     /// What is so, for people.
     pub what: String,
-    /// SQL that mends it, or a command of NATS's; names in angle brackets are the app's to choose.
+    /// SQL that mends it, whole statements for psql, or a command of NATS's; names in angle brackets are the app's to choose.
     pub remedy: Option<String>,
 }
 
 impl Finding {
+    /// Brings findings into the order in which they are mended: what the others' remedies need comes first, then the worst.
+    pub fn sort(findings: &mut [Self]) {
+        findings.sort_by_key(|finding| (finding.kind != "schema_behind", finding.level));
+    }
+
     /// The same at another level.
     pub(super) fn at_level(self, level: Level) -> Self {
         Self { level, ..self }
@@ -52,7 +57,7 @@ impl fmt::Display for Finding {
         };
         write!(f, "{level}: {}: {} [{}]", self.place, self.what, self.kind)?;
         match &self.remedy {
-            Some(remedy) => write!(f, "\n    {remedy};"),
+            Some(remedy) => write!(f, "\n    {remedy}"),
             None => Ok(()),
         }
     }
@@ -81,7 +86,7 @@ fn kind_and_place(fault: &StartError) -> (&'static str, String) {
         StartError::NoUserAudiences => ("no_user_audiences", view()),
         StartError::UserAudiencesColumn { .. } => ("user_audiences_column", view()),
         StartError::UserAudiencesDenied { .. } => ("user_audiences_denied", view()),
-        StartError::NoTable { table: name } => ("no_table", table(name)),
+        StartError::NoTable { table: name, .. } => ("no_table", table(name)),
         StartError::NotTrackable { table: name, .. } => ("not_trackable", table(name)),
         StartError::PrimaryKey { table: name, .. } => ("primary_key", table(name)),
         StartError::NoAudienceKey { table: name, .. } => ("no_audience_key", table(name)),
@@ -91,6 +96,7 @@ fn kind_and_place(fault: &StartError) -> (&'static str, String) {
         StartError::AppRoleOwns { table: name, .. } => ("app_role_owns", table(name)),
         StartError::Capture { table: name, .. } => ("no_capture", table(name)),
         StartError::NoAppRole { role: name } => ("no_app_role", role(name)),
+        StartError::AppRoleNotMade { role: name, .. } => ("no_app_role", role(name)),
         StartError::AppRoleUnbound { role: name } => ("app_role_unbound", role(name)),
         StartError::AppRoleNotOurs { role: name, .. } => ("app_role_not_ours", role(name)),
     }

@@ -3,14 +3,16 @@
 //! Place in the journey: before it. The command `check` asks; nothing is changed by asking. What would keep a server from
 //! starting comes from the same functions that a starting server asks.
 //!
-//! Tests: `tests/binary/check.rs`, one schema for each finding.
+//! Tests: `tests/binary/check.rs`, one schema for each finding; `trial.rs`, as a user; `fresh.rs`, from nothing on.
 
 mod access;
 mod finding;
 mod streams;
 mod table;
+mod trial;
 mod view;
 
+use sqlx_core::row::Row;
 use sqlx_postgres::PgConnection;
 
 pub use finding::{Finding, Level};
@@ -19,7 +21,7 @@ use crate::StartError;
 use crate::api::nats::NatsApiSettings;
 use crate::materialize::inspect;
 use crate::pg;
-use crate::settings::Settings;
+use crate::settings::{Settings, SettingsError};
 
 /// Looks at everything that the settings name: the server, the roles, the view and each table.
 ///
@@ -42,37 +44,70 @@ pub async fn check(settings: &Settings) -> Result<Vec<Finding>, StartError> {
     }
     let role_fault = pg::role_fault(conn, &settings.app_role).await?;
     let has_role = !matches!(role_fault, Some(StartError::NoAppRole { .. }));
+    let may_act = role_fault.is_none();
     findings.extend(role_fault.map(Finding::from));
-    let view_faults = pg::view_faults(conn).await?;
-    if view_faults.is_empty() {
-        findings.extend(view::scans(conn).await.map_err(StartError::doing("explain a lookup by user_id"))?);
-    }
-    findings.extend(view_faults.into_iter().map(Finding::from));
+    let founded = is_founded(conn).await.map_err(StartError::doing("look for its functions"))?;
+    look_at_view(conn, founded, &mut findings).await?;
+    let mut readable = Vec::new();
     for name in &settings.tables {
         let inspected = inspect(conn, name, &settings.app_role).await?;
         findings.extend(inspected.faults.into_iter().map(Finding::from));
         let Some((oid, quoted)) = inspected.found else { continue };
-        let place = table::Place { name, oid, quoted: &quoted, app_role: &settings.app_role };
-        let found = look_closer(conn, &place, has_role).await;
-        findings.extend(found.map_err(StartError::doing("read a table's catalogue"))?);
+        let (app_role, captured) = (&*settings.app_role, settings.sql_writes.enabled);
+        let place = table::Place { name, oid, quoted, app_role, founded, captured };
+        let looking = look_closer(conn, &place, has_role, &mut findings).await;
+        let may_read = looking.map_err(StartError::doing("read a table's catalogue"))?;
+        readable.extend(inspected.table.filter(|_| may_read).map(|table| (place, table)));
     }
-    findings.sort_by_key(|finding| finding.level);
+    if may_act {
+        let tried = trial::tables(conn, &settings.app_role, founded, &readable).await;
+        findings.extend(tried.map_err(StartError::doing("act as a user"))?);
+    }
+    Finding::sort(&mut findings);
     Ok(findings)
 }
 
 /// Looks at what the settings name in NATS: the streams that are there, and nothing else.
-pub async fn check_nats(settings: &NatsApiSettings) -> Vec<Finding> {
-    streams::look(settings).await
+///
+/// # Errors
+/// Settings with which a server would not start.
+pub async fn check_nats(settings: &NatsApiSettings) -> Result<Vec<Finding>, SettingsError> {
+    settings.validate()?;
+    Ok(streams::look(settings).await)
 }
 
+/// Whether the functions are there that policies may ask.
+async fn is_founded(conn: &mut PgConnection) -> Result<bool, sqlx_core::Error> {
+    let row = pg::query("/* check.founded */ SELECT to_regprocedure('synchrotron.my_audiences()') IS NOT NULL");
+    row.fetch_one(conn).await?.try_get(0)
+}
+
+async fn look_at_view(conn: &mut PgConnection, founded: bool, findings: &mut Vec<Finding>) -> Result<(), StartError> {
+    let faults = pg::view_faults(conn).await?;
+    if faults.is_empty() {
+        match trial::view(conn, founded).await.map_err(StartError::doing("read the view"))? {
+            Some(denied) => findings.push(denied),
+            None => {
+                findings.extend(view::scans(conn).await.map_err(StartError::doing("explain a lookup by user_id"))?);
+            }
+        }
+    }
+    findings.extend(faults.into_iter().map(Finding::from));
+    Ok(())
+}
+
+/// Whether users may read the table.
 async fn look_closer(
     conn: &mut PgConnection,
     place: &table::Place<'_>,
     has_role: bool,
-) -> Result<Vec<Finding>, sqlx_core::Error> {
-    let mut findings = table::look(conn, place).await?;
-    if has_role {
-        findings.extend(access::look(conn, place).await?);
+    findings: &mut Vec<Finding>,
+) -> Result<bool, sqlx_core::Error> {
+    findings.extend(table::look(conn, place).await?);
+    if !has_role {
+        return Ok(false);
     }
-    Ok(findings)
+    let (found, readable) = access::look(conn, place).await?;
+    findings.extend(found);
+    Ok(readable)
 }

@@ -17,9 +17,13 @@ pub(super) struct Place<'a> {
     /// As Postgres numbers it.
     pub(super) oid: Oid,
     /// Schema and name, quoted.
-    pub(super) quoted: &'a str,
+    pub(super) quoted: String,
     /// The role that users act as.
     pub(super) app_role: &'a str,
+    /// Whether the functions of the schema `synchrotron` are there, which policies may ask.
+    pub(super) founded: bool,
+    /// Whether plain SQL writes are captured.
+    pub(super) captured: bool,
 }
 
 impl Place<'_> {
@@ -40,7 +44,7 @@ pub(super) async fn look(conn: &mut PgConnection, place: &Place<'_>) -> Result<V
     let mut findings = Vec::new();
     if !is_audience_indexed(conn, place.oid).await? {
         let what = "no index begins with audience_key: snapshots and digests read the whole table";
-        let remedy = format!("CREATE INDEX ON {} (audience_key)", place.quoted);
+        let remedy = format!("CREATE INDEX ON {} (audience_key);", place.quoted);
         findings.push(place.finding(Level::Warning, "no_audience_index", what, Some(remedy)));
     }
     columns(conn, place, &mut findings).await?;
@@ -71,14 +75,14 @@ fn column(place: &Place<'_>, row: &PgRow) -> Option<Finding> {
     let name: &str = row.get(0);
     if name == "audience_key" && !row.get::<bool, _>(1) {
         let what = "audience_key may be null: a row without it is in no audience and reaches no device";
-        let remedy = format!("ALTER TABLE {} ALTER COLUMN audience_key SET NOT NULL", place.quoted);
+        let remedy = format!("ALTER TABLE {} ALTER COLUMN audience_key SET NOT NULL;", place.quoted);
         return Some(place.finding(Level::Warning, "audience_key_nullable", what, Some(remedy)));
     }
     if name == "id" && row.get::<Option<bool>, _>(4) == Some(true) {
         let collation: &str = row.get(2);
         let why = if row.get(3) { "orders ids unlike devices do" } else { "takes different ids for the same" };
         let what = format!("the collation {collation} of id {why}");
-        let remedy = format!("ALTER TABLE {} ALTER COLUMN id TYPE text COLLATE \"C\"", place.quoted);
+        let remedy = format!("ALTER TABLE {} ALTER COLUMN id TYPE text COLLATE \"C\";", place.quoted);
         return Some(place.finding(Level::Warning, "id_collation", what, Some(remedy)));
     }
     None
@@ -114,18 +118,22 @@ async fn triggers(
     findings: &mut Vec<Finding>,
 ) -> Result<(), sqlx_core::Error> {
     let rows = query(
-        "/* check.triggers */ SELECT tgname::text FROM pg_catalog.pg_trigger \
-         WHERE tgrelid = $1 AND NOT tgisinternal AND tgenabled <> 'D' ORDER BY 1",
+        "/* check.triggers */ SELECT t.tgname::text FROM pg_catalog.pg_trigger t \
+         JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+         WHERE t.tgrelid = $1 AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND n.nspname <> 'synchrotron' ORDER BY 1",
     )
     .bind(place.oid)
     .fetch_all(conn)
     .await?;
+    let effect = if place.captured {
+        "what it changes in tracked tables reaches devices as plain SQL writes do"
+    } else {
+        "what it changes in tracked tables is in no record and reaches no device, for sql_writes is off"
+    };
     findings.extend(rows.iter().map(|row| {
-        let what = format!(
-            "trigger {} runs for every upload, and again when something late folds a row anew; what it changes in tracked \
-             tables is in no record and reaches no device",
-            row.get::<&str, _>(0)
-        );
+        let name: &str = row.get(0);
+        let what =
+            format!("trigger {name} runs for every upload, and again when something late folds a row anew; {effect}");
         place.finding(Level::Info, "trigger", what, None)
     }));
     Ok(())

@@ -41,7 +41,7 @@ fn finding(relation: String) -> Finding {
         what: format!(
             "a lookup by user_id reads all of {relation}, on every request: no index begins with what it compares"
         ),
-        remedy: Some(format!("CREATE INDEX ON {} (<the column of the user>)", crate::start::quoted(&relation))),
+        remedy: Some(format!("CREATE INDEX ON {} (<the column of the user>);", crate::start::quoted(&relation))),
     }
 }
 

@@ -24,8 +24,8 @@ impl Check {
         let settings = self.settings.load()?;
         let mut findings = check(&settings.core).await?;
         if let Some(nats) = &settings.nats {
-            findings.extend(check_nats(nats).await);
-            findings.sort_by_key(|finding| finding.level);
+            findings.extend(check_nats(nats).await?);
+            Finding::sort(&mut findings);
         }
         if self.json {
             say_json(&findings)?;

@@ -26,7 +26,7 @@ impl Epoch {
     /// Begins it.
     pub(super) async fn run(self) -> Result<ExitCode, CommandError> {
         let service = Service::connect(&self.settings.load()?.core).await?;
-        let change = epoch::begin_new(&service).await.map_err(CommandError::Epoch)?;
+        let change = epoch::begin_new(&service).await?;
         if self.json {
             say_json(&change)?;
         } else {

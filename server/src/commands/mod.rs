@@ -87,9 +87,6 @@ pub(crate) enum CommandError {
     /// Compaction ended early; what was committed before stays done.
     #[error(transparent)]
     Compaction(#[from] CompactionError),
-    /// No other history began.
-    #[error("postgres refused to begin another history: {0}")]
-    Epoch(#[source] sqlx_core::Error),
     /// It is about NATS, and the settings name none.
     #[error("no NATS is configured: set nats.url, NATS_URL or --nats-url")]
     NoNats,
@@ -118,7 +115,7 @@ impl CommandError {
                 return ExitCode::from(2);
             }
             Self::Start(start) | Self::Server(ServerError::Service(start)) => start,
-            Self::Compaction(_) | Self::Epoch(_) | Self::Nats(_) | Self::Server(_) | Self::Stdout(_) => {
+            Self::Compaction(_) | Self::Nats(_) | Self::Server(_) | Self::Stdout(_) => {
                 return ExitCode::FAILURE;
             }
         };

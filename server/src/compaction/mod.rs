@@ -34,6 +34,7 @@ pub(crate) use {
     units::{AMENDED, OLDEST, PLACES, UNITS},
 };
 
+use crate::pg::words;
 use crate::service::Service;
 use crate::settings::CompactionSettings;
 use batch::Batch;
@@ -74,7 +75,7 @@ pub struct Report {
 #[non_exhaustive]
 pub enum CompactionError {
     /// Postgres refused.
-    #[error(transparent)]
+    #[error("postgres refused: {}", words(.0))]
     Database(#[from] sqlx_core::Error),
     /// Postgres says that it deleted, and did not: a policy, a trigger or a rule is in the way.
     #[error(

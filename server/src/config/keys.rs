@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 use super::{Listen, Nats};
+use crate::likeness;
 use crate::settings::Settings;
 
 /// One setting's names.
@@ -72,9 +73,7 @@ pub(super) fn is_section(path: &str) -> bool {
 
 /// The key that someone who wrote `path` most likely meant.
 pub(super) fn nearest(path: &str) -> Option<&'static str> {
-    let candidates = KEYS.iter().map(|key| (strsim::jaro_winkler(path, &key.path), key.path.as_str()));
-    let (likeness, best) = candidates.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (likeness > 0.8).then_some(best)
+    likeness::nearest(path, KEYS.iter().map(|key| key.path.as_str()))
 }
 
 fn collect(prefix: &str, value: &Value, keys: &mut Vec<Key>) {

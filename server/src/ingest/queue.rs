@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use super::line::{Company, Line, Waiting};
 use super::{Ingest, RETRY_AFTER_MS, Upload};
 use crate::limits::UserLimits;
+use crate::pg::words;
 
 /// The uploads that wait, and the workers that take them. Dropped, it takes nothing more, and what is under way is rolled
 /// back.
@@ -129,11 +130,11 @@ impl Worker {
                 outcomes
             }
             Ok(Err(error)) if again(&error, group.len()) => {
-                tracing::debug!(error = %error, uploads = group.len(), "ingest.alone");
+                tracing::debug!(error = words(&error), uploads = group.len(), "ingest.alone");
                 return Err(group);
             }
             Ok(Err(error)) => {
-                tracing::warn!(error = %error, uploads = group.len(), "ingest.retry");
+                tracing::warn!(error = words(&error), uploads = group.len(), "ingest.retry");
                 vec![Outcome::Retry { after_ms: RETRY_AFTER_MS }; group.len()]
             }
             Err(_) => {

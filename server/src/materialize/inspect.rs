@@ -14,6 +14,7 @@ use synchrotron_core::model::TableName;
 use super::catalogue::{Class, Column, IdType, Reference, Table};
 use super::forms::Form;
 use crate::StartError;
+use crate::likeness;
 use crate::pg::query;
 
 /// What was found under a tracked table's name.
@@ -71,7 +72,10 @@ pub(crate) async fn inspect(
     .map_err(StartError::doing("look for a tracked table"))?;
     let table = name.clone();
     let untracked = |fault| Ok(Inspected { found: None, table: None, faults: vec![fault] });
-    let Some(row) = row else { return untracked(StartError::NoTable { table }) };
+    let Some(row) = row else {
+        let meant = similar(conn, name).await.map_err(StartError::doing("look for a tracked table"))?;
+        return untracked(StartError::NoTable { table, meant });
+    };
     if row.get(3) {
         let found = "a table of the server or of Postgres itself";
         return untracked(StartError::NotTrackable { table, found });
@@ -88,6 +92,19 @@ pub(crate) async fn inspect(
     }
     let table = read_table(conn, name, &row, &mut faults).await?;
     Ok(Inspected { found: Some((row.get(0), row.get(1))), table, faults })
+}
+
+/// The name of a table that is there and that somebody who wrote this one may have meant.
+async fn similar(conn: &mut PgConnection, name: &TableName) -> Result<Option<String>, sqlx_core::Error> {
+    let rows = query(
+        "/* catalogue.names */ SELECT c.relname::text FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') \
+         AND pg_table_is_visible(c.oid) AND n.nspname NOT IN ('synchrotron', 'pg_catalog', 'information_schema')",
+    )
+    .fetch_all(conn)
+    .await?;
+    let names = rows.iter().map(|row| row.get::<&str, _>(0));
+    Ok(likeness::nearest(name.as_str(), names).map(str::to_owned))
 }
 
 /// The table, unless there is something to be added to its faults.

@@ -138,7 +138,8 @@ pub(crate) async fn role_fault(conn: &mut PgConnection, role: &str) -> Result<Op
     })
 }
 
-async fn admit(conn: &mut PgConnection, role: &str) -> Result<(), sqlx_core::Error> {
+/// Lets the role act for users, and the server act as it.
+pub(crate) async fn admit(conn: &mut PgConnection, role: &str) -> Result<(), sqlx_core::Error> {
     let mut tx = conn.begin().await?;
     lock_start(&mut tx).await?;
     query("/* start.admit */ SELECT synchrotron.admit_role($1)").bind(role).execute(&mut *tx).await?;

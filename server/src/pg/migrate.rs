@@ -41,9 +41,14 @@ pub(crate) const SCHEMA_VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 pub(crate) async fn migrate(pool: &PgPool) -> Result<Vec<SchemaVersion>, StartError> {
     let mut conn = pool.acquire().await.map_err(StartError::doing("connect"))?;
     let before = applied(&mut conn).await?;
+    may_make_role(&mut conn).await?;
+    let there = is_there(&mut conn).await?;
     drop(conn);
     let mut migrator = Migrator::with_migrations(migrations());
-    migrator.create_schema("synchrotron");
+    if !there {
+        // Even where it would do nothing, Postgres asks for the right to make schemas.
+        migrator.create_schema("synchrotron");
+    }
     migrator.dangerous_set_table_name("synchrotron.schema_migrations");
     migrator.run(pool).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) => StartError::SchemaAhead { version, needed: SCHEMA_VERSION },
@@ -52,6 +57,26 @@ pub(crate) async fn migrate(pool: &PgPool) -> Result<Vec<SchemaVersion>, StartEr
     let is_new = |(number, ..): &(i64, &str, &str)| before.iter().all(|(version, _)| version != number);
     let applied = MIGRATIONS.into_iter().filter(is_new);
     Ok(applied.map(|(number, name, _)| SchemaVersion { number, name }).collect())
+}
+
+/// The second migration makes the role that users act as, unless it is there: who may not do so should hear what to do.
+async fn may_make_role(conn: &mut PgConnection) -> Result<(), StartError> {
+    let role = "synchrotron_user";
+    let row = query(
+        "/* migrate.role */ SELECT to_regrole($1) IS NOT NULL OR rolsuper OR rolcreaterole, rolname::text \
+         FROM pg_catalog.pg_roles WHERE rolname = current_user",
+    )
+    .bind(role)
+    .fetch_one(conn)
+    .await
+    .map_err(StartError::doing("look for the role that users act as"))?;
+    if row.get(0) { Ok(()) } else { Err(StartError::AppRoleNotMade { role, server_role: row.get(1) }) }
+}
+
+/// Whether the schema itself is there.
+async fn is_there(conn: &mut PgConnection) -> Result<bool, StartError> {
+    let row = query("/* migrate.schema */ SELECT to_regnamespace('synchrotron') IS NOT NULL").fetch_one(conn).await;
+    Ok(row.map_err(StartError::doing("look for the schema synchrotron"))?.get(0))
 }
 
 /// Refuses a schema that is not the one that this build was made for.

@@ -8,9 +8,12 @@ mod connect;
 mod error;
 mod log;
 mod migrate;
+mod words;
 
 pub(crate) use acting::{Acting, Actor, act_as_server};
-pub(crate) use connect::{connect, connect_later, connect_once, lock_start, role_fault, version_fault, view_faults};
+pub(crate) use connect::{
+    admit, connect, connect_later, connect_once, lock_start, role_fault, version_fault, view_faults,
+};
 pub(crate) use error::{Complaint, classify};
 pub(crate) use log::{
     Positions, StoredFormError, decode_columns, encode_columns, encode_slices, log_record_of, log_rows, patch_of,
@@ -20,6 +23,7 @@ pub(crate) use log::{
 pub(crate) use log::{RECORDS, ROWS};
 pub use migrate::SchemaVersion;
 pub(crate) use migrate::{SCHEMA_VERSION, applied, migrate, verify};
+pub(crate) use words::{is_denied, migration_words, refusal, words};
 
 use sqlx_postgres::{PgArguments, Postgres};
 

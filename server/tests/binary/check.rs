@@ -163,6 +163,7 @@ async fn people_read_where_what_and_how_to_mend_it() {
     assert!(
         sound.stdout.starts_with("info: schema synchrotron: ") && sound.stdout.ends_with("errors: 0, warnings: 0\n")
     );
+    assert_eq!(run(&["migrate"], &environment).code, 0);
     database.execute("ALTER TABLE notes DISABLE ROW LEVEL SECURITY").await;
     let ran = run(&["check"], &environment);
     assert_eq!(ran.code, 1);

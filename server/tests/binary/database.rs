@@ -39,7 +39,8 @@ impl Database {
         Self::empty_on(synchrotron_testkit::postgres().await.expect("postgres")).await
     }
 
-    async fn empty_on(postgres: &Postgres) -> Self {
+    /// Nothing at all, on a Postgres of the test's own.
+    pub(crate) async fn empty_on(postgres: &Postgres) -> Self {
         let url = postgres.create_database("binary").await.expect("a database");
         let connection = PgConnection::connect(&url).await.expect("connects");
         Self { url, connection }

@@ -18,7 +18,7 @@ pub enum NatsApiError {
     #[error("the connection to NATS is lost")]
     Lost,
     /// NATS is not there, or refuses.
-    #[error("{servers:?} cannot be reached, or refuses")]
+    #[error("NATS at {servers} cannot be reached, or refuses")]
     Away {
         /// Where it should be.
         servers: Servers,

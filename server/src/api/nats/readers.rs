@@ -24,6 +24,7 @@ use super::partition::Partition;
 use super::{Api, NatsApiError, PAUSE_MAX, PAUSE_MIN, WORK_ENDS_WITHIN, uploads};
 use crate::lease::{Leases, Part, Round};
 use crate::metrics::METRICS;
+use crate::pg::words;
 
 /// A lease is renewed so often while it lasts.
 const ROUNDS_PER_LEASE: u32 = 5;
@@ -84,7 +85,7 @@ impl Readers<'_> {
                 self.until = began + self.lasting;
                 self.follow(round).await;
             }
-            Ok(Err(error)) => tracing::warn!(%error, "leases of uploads are not renewed"),
+            Ok(Err(error)) => tracing::warn!(error = words(&error), "leases of uploads are not renewed"),
             Err(_late) => tracing::warn!("leases of uploads are not renewed: postgres is silent"),
         }
         if Instant::now() >= self.until && !self.reading.is_empty() {
@@ -112,7 +113,7 @@ impl Readers<'_> {
         if !free.is_empty()
             && let Err(error) = self.leases.give_back(&free).await
         {
-            tracing::debug!(%error, "partitions are given back when they expire");
+            tracing::debug!(error = words(&error), "partitions are given back when they expire");
         }
     }
 
@@ -159,7 +160,7 @@ impl Readers<'_> {
     async fn leave(&self) {
         match timeout(LEAVE_WITHIN, self.leases.leave()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "partitions are given back when they expire"),
+            Ok(Err(error)) => tracing::debug!(error = words(&error), "partitions are given back when they expire"),
             Err(_late) => tracing::debug!("partitions are given back when they expire: postgres is silent"),
         }
     }
