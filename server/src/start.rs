@@ -96,8 +96,7 @@ pub enum StartError {
     },
     /// The triggers that capture plain SQL writes cannot be put on a tracked table.
     #[error(
-        "cannot capture plain SQL writes to {table}: {}; the server's role needs the TRIGGER privilege on it, or \
-         sql_writes must be disabled",
+        "cannot capture plain SQL writes to {table}: {}; the server's role must own it, or sql_writes be disabled",
         words(source)
     )]
     Capture {
@@ -224,7 +223,7 @@ impl StartError {
             }
             Self::AppRoleNotOurs { role, server_role } => member(role, server_role),
             Self::AppRoleOwns { table: name, .. } => format!("ALTER TABLE {} OWNER TO CURRENT_USER;", table(name)),
-            Self::Capture { table: name, .. } => format!("GRANT TRIGGER ON {} TO CURRENT_USER;", table(name)),
+            Self::Capture { table: name, .. } => format!("ALTER TABLE {} OWNER TO <the server's role>;", table(name)),
             Self::Settings(_)
             | Self::Database { .. }
             | Self::Migrations(_)

@@ -8,6 +8,7 @@ use synchrotron_core::model::TableName;
 use super::{Finding, Level};
 use crate::materialize::is_audience_indexed;
 use crate::pg::query;
+use crate::start::quoted;
 
 /// The table that is looked at, and as whom its users act.
 #[derive(Debug)]
@@ -50,7 +51,33 @@ pub(super) async fn look(conn: &mut PgConnection, place: &Place<'_>) -> Result<V
     columns(conn, place, &mut findings).await?;
     unique(conn, place, &mut findings).await?;
     triggers(conn, place, &mut findings).await?;
+    if place.captured {
+        owner(conn, place, &mut findings).await?;
+    }
     Ok(findings)
+}
+
+/// Only its owner can put on the triggers that capture plain SQL writes.
+async fn owner(
+    conn: &mut PgConnection,
+    place: &Place<'_>,
+    findings: &mut Vec<Finding>,
+) -> Result<(), sqlx_core::Error> {
+    let row = query(
+        "/* check.owner */ SELECT pg_has_role(c.relowner, 'USAGE') OR EXISTS (SELECT FROM pg_catalog.pg_trigger t \
+         WHERE t.tgrelid = c.oid AND t.tgname = 'synchrotron_capture'), current_user::text \
+         FROM pg_catalog.pg_class c WHERE c.oid = $1",
+    )
+    .bind(place.oid)
+    .fetch_one(conn)
+    .await?;
+    let (able, server_role): (bool, &str) = (row.get(0), row.get(1));
+    if !able {
+        let what = format!("the server's role {server_role} does not own it, and cannot capture plain SQL writes to it");
+        let remedy = format!("ALTER TABLE {} OWNER TO {};", place.quoted, quoted(server_role));
+        findings.push(place.finding(Level::Error, "no_capture", what, Some(remedy)));
+    }
+    Ok(())
 }
 
 async fn columns(

@@ -22,7 +22,7 @@ use serde::Serialize;
 use synchrotron_server::api::nats::NatsApiError;
 use synchrotron_server::auth::MintError;
 use synchrotron_server::compaction::CompactionError;
-use synchrotron_server::config::ConfigError;
+use synchrotron_server::config::{ConfigError, mistaken};
 use synchrotron_server::settings::SettingsError;
 use synchrotron_server::telemetry::{self, TelemetryError};
 use synchrotron_server::{ServerError, StartError};
@@ -56,7 +56,11 @@ impl Command {
         // Only a server has spans to send; it says itself where they go.
         let _telemetry = match &self {
             Self::Serve(_) => None,
-            _ => Some(telemetry::init(None)?),
+            _ => {
+                let telemetry = telemetry::init(None)?;
+                warn_of_mistaken_variables();
+                Some(telemetry)
+            }
         };
         match self {
             Self::Serve(serve) => serve.run().await,
@@ -139,6 +143,14 @@ pub(crate) fn complain(error: &CommandError) {
     };
     // If nobody hears it, the exit code still says it.
     let _unheard = io::stderr().write_all(line.as_bytes());
+}
+
+/// A variable that no setting has is not read; who set it should hear of it where it can only be a mistake.
+fn warn_of_mistaken_variables() {
+    let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for (variable, meant) in mistaken(variables) {
+        tracing::warn!(variable, meant, "this variable of the environment is no setting, and is not read");
+    }
 }
 
 /// Writes a command's answer.

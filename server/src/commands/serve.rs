@@ -6,7 +6,7 @@ use clap::Args;
 use synchrotron_server::config::Given;
 use synchrotron_server::{RunningServer, Server, telemetry};
 
-use super::{CommandError, told_to_stop};
+use super::{CommandError, told_to_stop, warn_of_mistaken_variables};
 use crate::flags::SettingsFlags;
 
 /// Its flags.
@@ -27,6 +27,7 @@ impl Serve {
         let more = if self.no_migrate { vec![no_migrate] } else { Vec::new() };
         let settings = self.settings.load_with(more)?;
         let _telemetry = telemetry::init(settings.core.otlp_endpoint.as_deref())?;
+        warn_of_mistaken_variables();
         let server = Server::start(settings).await?;
         Ok(serve(server).await)
     }

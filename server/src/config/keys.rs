@@ -21,6 +21,9 @@ pub struct Key {
     pub default: Value,
 }
 
+/// What the names of all others begin with.
+const OURS: &str = "SYNCHROTRON_";
+
 /// Names that other programs use too, and one that is older than its key.
 const OTHER_VARIABLES: [(&str, &str); 4] = [
     ("database_url", "DATABASE_URL"),
@@ -52,7 +55,7 @@ pub fn keys() -> Vec<Key> {
 pub fn variable_of(path: &str) -> String {
     match OTHER_VARIABLES.iter().find(|(key, _)| *key == path) {
         Some((_, variable)) => (*variable).to_owned(),
-        None => format!("SYNCHROTRON_{}", path.replace('.', "_").to_ascii_uppercase()),
+        None => format!("{OURS}{}", path.replace('.', "_").to_ascii_uppercase()),
     }
 }
 
@@ -74,6 +77,21 @@ pub(super) fn is_section(path: &str) -> bool {
 /// The key that someone who wrote `path` most likely meant.
 pub(super) fn nearest(path: &str) -> Option<&'static str> {
     likeness::nearest(path, KEYS.iter().map(|key| key.path.as_str()))
+}
+
+/// Which of these variables look like settings and are none, each with the variable that was most likely meant. Others than
+/// those may be there for other programs: some platforms name the address of a service after it.
+pub fn mistaken(variables: impl IntoIterator<Item = String>) -> Vec<(String, &'static str)> {
+    let meant = |variable: &str| {
+        let rest = variable.strip_prefix(OURS)?;
+        if variable == "SYNCHROTRON_CONFIG" || KEYS.iter().any(|key| key.variable == variable) {
+            return None;
+        }
+        let all = KEYS.iter().filter_map(|key| Some((key.variable.strip_prefix(OURS)?, key.variable.as_str())));
+        let nearest = likeness::nearest(rest, all.clone().map(|(rest, _)| rest))?;
+        all.into_iter().find(|(rest, _)| *rest == nearest).map(|(_, variable)| variable)
+    };
+    variables.into_iter().filter_map(|variable| meant(&variable).map(|meant| (variable, meant))).collect()
 }
 
 fn collect(prefix: &str, value: &Value, keys: &mut Vec<Key>) {
@@ -124,6 +142,17 @@ mod tests {
         for Key { path, variable, .. } in keys() {
             assert!(documentation.contains(&format!("| `{path}` | `{variable}` |")), "{path}");
         }
+    }
+
+    #[test]
+    fn a_mistaken_variable_is_known_from_a_platforms_own() {
+        let ours = ["SYNCHROTRON_SQL_WRITES_ENABLED", "SYNCHROTRON_CONFIG", "SYNCHROTRON_SNAPSHOTS"];
+        let platforms = ["SYNCHROTRON_PORT", "SYNCHROTRON_SERVICE_HOST", "SYNCHROTRON_PORT_8080_TCP_ADDR", "PATH"];
+        let wrong = ["SYNCHROTRON_SQL_WRITES", "SYNCHROTRON_TABLE", "SYNCHROTRON_SNAPSHOTS_OPEN_MAX"];
+        let found = mistaken(ours.into_iter().chain(platforms).chain(wrong).map(str::to_owned));
+        let meant: Vec<&str> = found.iter().map(|(_, meant)| *meant).collect();
+        assert_eq!(meant[..2], ["SYNCHROTRON_SQL_WRITES_ENABLED", "SYNCHROTRON_TABLES"], "{found:?}");
+        assert_eq!(found.len(), 3, "{found:?}");
     }
 
     #[test]

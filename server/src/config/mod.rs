@@ -18,7 +18,7 @@ use config::{Config, File, FileFormat, Map, Source, Value};
 use serde::Deserialize;
 
 pub use error::ConfigError;
-pub use keys::{Key, keys, variable_of};
+pub use keys::{Key, keys, mistaken, variable_of};
 
 use crate::ServerSettings;
 use crate::api::nats::NatsApiSettings;

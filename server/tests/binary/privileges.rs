@@ -41,7 +41,6 @@ async fn the_rights_that_are_documented_are_enough() {
         GRANT USAGE ON SCHEMA synchrotron TO synchrotron_user;";
     database.execute(app).await;
     database.execute(&sound("notes")).await;
-    database.execute("ALTER TABLE notes OWNER TO server").await;
     let address = format!("127.0.0.1:{}", free_port());
     let environment = [
         ("DATABASE_URL", url.as_str()),
@@ -51,6 +50,11 @@ async fn the_rights_that_are_documented_are_enough() {
     ];
     let migrated = run(&["migrate"], &environment);
     assert_eq!(migrated.code, 0, "{migrated:?}");
+    database.execute("GRANT SELECT, INSERT, UPDATE, DELETE, TRIGGER ON notes TO server").await;
+    run(&["serve"], &environment).assert_complains(1, &["the server's role must own it"]);
+    let checked = run(&["check"], &environment);
+    assert!(checked.stdout.contains("ALTER TABLE public.notes OWNER TO \"server\";"), "{checked:?}");
+    database.execute("ALTER TABLE notes OWNER TO server").await;
     let checked = run(&["check"], &environment);
     assert_eq!(checked.code, 0, "{checked:?}");
     let server = Running::start(&["serve"], &environment);

@@ -61,3 +61,15 @@ async fn trouble_of_the_server_is_never_a_rejection() {
     accepted.await.expect("accepted");
     assert_eq!(theatre.count("seats").await, 1);
 }
+
+/// Nor does trying again help: somebody has to grant what is missing.
+#[tokio::test]
+async fn a_right_that_is_missing_is_no_outage() {
+    let theatre = Theatre::open().await;
+    let alice = theatre.device("alice");
+    theatre.execute("REVOKE SELECT ON seats FROM synchrotron_user").await;
+    let fault = alice.begin(&["project:p1"]).await.expect_err("denied");
+    assert_eq!(fault.code, FaultCode::Unavailable);
+    let said = fault.to_string();
+    assert!(said.contains("set up wrongly") && said.contains("synchrotron-server check"), "{said}");
+}
