@@ -1,5 +1,6 @@
 //! An app's set-up: parts in, a checked client out.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,15 +8,15 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::installation::{Installation, new_client_id};
+use super::installation::{Installation, beside, new_client_id};
 use super::shared::{Opened, Shared};
 use super::slot::DriverSlot;
 use super::trace::TraceContext;
 use super::{Client, OpenError, elsewhere};
-use crate::action::{Action, Registry, RegistryError, Table};
+use crate::action::{Action, Identity, Registry, RegistryError, Table};
 use crate::engine::{Engine, Limits};
 use crate::model::{TableName, TraceParent, UserId};
-use crate::store::{Durability, SqliteSettings, SqliteStore, StatusStore, Store};
+use crate::store::{Durability, Sql, SqliteSettings, SqliteStore, StatusStore, Store, StoreError};
 
 /// How often the driver looks by itself, and how long it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +60,7 @@ pub struct ClientBuilder {
     database: Option<PathBuf>,
     user: Option<String>,
     schema: String,
+    migrations: Vec<String>,
     tables: Vec<Table>,
     registry: Result<Registry, RegistryError>,
     durability: Durability,
@@ -74,6 +76,7 @@ impl Default for ClientBuilder {
             database: None,
             user: None,
             schema: String::new(),
+            migrations: Vec::new(),
             tables: Vec::new(),
             registry: Ok(Registry::default()),
             durability: Durability::default(),
@@ -98,10 +101,41 @@ impl ClientBuilder {
         Self { user: Some(user.into()), ..self }
     }
 
-    /// The app's own schema, safe to run at every start (`CREATE TABLE IF NOT EXISTS …`).
+    /// The app's own schema, safe to run at every start (`CREATE TABLE IF NOT EXISTS …`). What changes later is for
+    /// [`Self::migrations`].
     #[must_use]
     pub fn schema(self, sql: impl Into<String>) -> Self {
         Self { schema: sql.into(), ..self }
+    }
+
+    /// What became of the schema since: SQL steps, run in order after [`Self::schema`], each once on each file, new or old.
+    /// All that are missing run in the transaction that opens the database: one that fails leaves the file as it was, with
+    /// [`StoreError::Migration`](crate::store::StoreError::Migration). Steps are only ever added at the end, and the schema
+    /// stays what it was before the first. A file that a newer app has opened is refused, with
+    /// [`StoreError::NewerApp`](crate::store::StoreError::NewerApp).
+    ///
+    /// A step may not write rows of synced tables: only actions do. A new column has to be one that older devices' rows can
+    /// do without: it allows NULL, or has a default.
+    ///
+    /// ```no_run
+    /// # use synchrotron_core::{action::Table, client::{Client, OpenError}};
+    /// # async fn open() -> Result<Client, OpenError> {
+    /// Client::builder()
+    ///     .database("theatre.db")
+    ///     .user("alice")
+    ///     .schema("CREATE TABLE IF NOT EXISTS seats (id TEXT PRIMARY KEY, label TEXT, audience_key TEXT NOT NULL)")
+    ///     .migrations([
+    ///         "ALTER TABLE seats ADD COLUMN price INTEGER NOT NULL DEFAULT 0",     // since 1.1
+    ///         "CREATE INDEX seats_by_audience ON seats (audience_key)",            // since 1.2
+    ///     ])
+    ///     .table(Table::new("seats").identity(["label"]))
+    ///     .open()
+    ///     .await
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn migrations<S: Into<String>>(self, steps: impl IntoIterator<Item = S>) -> Self {
+        Self { migrations: steps.into_iter().map(Into::into).collect(), ..self }
     }
 
     /// Syncs a table.
@@ -179,8 +213,9 @@ impl ClientBuilder {
         let path = self.database.ok_or(OpenError::Missing { what: "database(…)" })?;
         let registry = self.registry?;
         registry.check()?;
-        let mut installation = Installation::lock(&path)?;
-        let mut store = SqliteStore::open(&SqliteSettings {
+        let beside = |error: io::Error| OpenError::Beside { path: beside(&path), kind: error.kind() };
+        let mut installation = Installation::lock(&path).map_err(beside)?;
+        let settings = SqliteSettings {
             path: path.clone(),
             schema: self.schema,
             tables: self.tables.clone(),
@@ -188,18 +223,35 @@ impl ClientBuilder {
             new_client_id: new_client_id(),
             durability: self.durability,
             busy_timeout: Duration::from_secs(5),
-        })?;
-        let mut client_id = StatusStore::client_id(&*store.begin()?)?;
+        };
+        let mut store = SqliteStore::open_migrated(&settings, &self.migrations)?;
+        let txn = store.begin()?;
+        check_identities(txn.as_sql(), &self.tables)?;
+        let mut client_id = StatusStore::client_id(&*txn)?;
+        drop(txn);
         let tables: Result<_, _> = self.tables.iter().map(|table| TableName::new(table.name())).collect();
         let mut engine = Engine::new(store, registry, &self.tables, self.limits);
         engine.check_purity(self.check_purity);
-        if installation.is_copy(&path, client_id)? {
+        if installation.is_copy(&path, client_id).map_err(beside)? {
             client_id = new_client_id();
             engine.become_device(client_id)?;
         }
-        installation.settle(&path, client_id)?;
+        installation.settle(&path, client_id).map_err(beside)?;
         engine.refit()?;
         let (tables, timing, trace_context) = (tables?, self.timing, self.trace_context);
         Ok(Shared::new(Opened { engine, path, client_id, user_id, tables, timing, trace_context })?)
     }
+}
+
+/// Refuses an identity of columns that the table does not have: otherwise its first insert would fail.
+fn check_identities(sql: &dyn Sql, tables: &[Table]) -> Result<(), OpenError> {
+    for table in tables {
+        let Some(Identity::Columns(identity)) = table.row_identity() else { continue };
+        let found = sql.query("SELECT name FROM pragma_table_info(?)", &[table.name().into()]).map_err(StoreError::from)?;
+        let found: Vec<String> = found.iter().filter_map(|row| row.get("name").ok()).collect();
+        if let Some(column) = identity.iter().find(|column| !found.contains(column)) {
+            return Err(OpenError::Identity { table: table.name().to_owned(), column: column.clone() });
+        }
+    }
+    Ok(())
 }

@@ -66,11 +66,21 @@ pub enum OpenError {
     /// The engine cannot start on it.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The file that is kept beside the database cannot be read or written.
-    #[error("the file beside the database: {kind}")]
+    /// The file that is kept beside the database, or the database itself, cannot be read or written.
+    #[error("{}, kept beside the database: {kind}", path.display())]
     Beside {
+        /// Which file.
+        path: std::path::PathBuf,
         /// The operating system's reason.
         kind: std::io::ErrorKind,
+    },
+    /// Row ids of a table are to be made of a column that it does not have.
+    #[error("table {table} has no column {column} for its identity: an action gives it, so it must not be generated")]
+    Identity {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
     },
     /// The database belongs to another user.
     #[error("the database belongs to {expected}, not to {actual}")]
@@ -88,12 +98,6 @@ impl From<StoreError> for OpenError {
             StoreError::ForeignUser { expected, actual } => Self::ForeignUser { expected, actual },
             other => Self::Store(other),
         }
-    }
-}
-
-impl From<std::io::Error> for OpenError {
-    fn from(error: std::io::Error) -> Self {
-        Self::Beside { kind: error.kind() }
     }
 }
 

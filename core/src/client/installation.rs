@@ -9,7 +9,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
@@ -26,9 +26,7 @@ pub(super) struct Installation {
 impl Installation {
     /// To be called before the database is opened.
     pub(super) fn lock(database: &Path) -> io::Result<Self> {
-        let mut path = database.as_os_str().to_owned();
-        path.push(".device");
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
+        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(beside(database))?;
         file.lock()?;
         Ok(Self { file, fresh: !database.try_exists()? })
     }
@@ -47,6 +45,13 @@ impl Installation {
         self.file.write_all(note(database, client_id)?.as_bytes())?;
         self.file.sync_all()
     }
+}
+
+/// Where it is.
+pub(super) fn beside(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push(".device");
+    path.into()
 }
 
 fn note(database: &Path, client_id: ClientId) -> io::Result<String> {

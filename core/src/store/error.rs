@@ -103,6 +103,22 @@ pub enum StoreError {
         /// What this version reads and writes.
         known: i64,
     },
+    /// One of the app's own migrations failed; the file is as it was.
+    #[error("the app's migration {number} failed: {source}")]
+    Migration {
+        /// Which: the first is 1.
+        number: u32,
+        /// SQLite's reason.
+        source: SqlError,
+    },
+    /// A newer version of the app migrated this file.
+    #[error("the app's migrations through {found} were run on the database, this version of the app knows {known}")]
+    NewerApp {
+        /// The newest that the file has seen.
+        found: u32,
+        /// How many this app has.
+        known: u32,
+    },
     /// Something stored cannot be read back.
     #[error("stored {what} is damaged")]
     Damaged {

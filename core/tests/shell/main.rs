@@ -6,6 +6,7 @@ mod busy;
 mod driver;
 mod held;
 mod live;
+mod migrations;
 mod pages;
 mod processes;
 mod readers;

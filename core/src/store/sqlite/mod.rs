@@ -3,6 +3,7 @@
 //! Place in the journey: beneath the engine. WAL lets readers go on while the writer works. The file refuses writers
 //! that are not this library: capture triggers call functions that only our connections have.
 
+mod app_migrations;
 mod audience;
 mod capture;
 mod codec;
@@ -102,6 +103,14 @@ impl SqliteStore {
     /// [`StoreError::Unsuitable`] names a table that cannot be tracked and why; [`StoreError::SchemaVersion`] a file of
     /// another version; otherwise SQLite's own reason. Whose data it is, each transaction checks.
     pub fn open(settings: &SqliteSettings) -> Result<Self, StoreError> {
+        Self::open_migrated(settings, &[])
+    }
+
+    /// The same, after the steps of the app's own that this file has not seen.
+    ///
+    /// # Errors
+    /// Also [`StoreError::Migration`], and [`StoreError::NewerApp`] if the file has seen more.
+    pub fn open_migrated(settings: &SqliteSettings, steps: &[String]) -> Result<Self, StoreError> {
         let mut connection = Connection::open(&settings.path)?;
         connection.busy_timeout(settings.busy_timeout)?;
         connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
@@ -117,6 +126,7 @@ impl SqliteStore {
         let setup = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         make_sync_tables(&setup, settings)?;
         setup.execute_batch(&settings.schema)?;
+        app_migrations::run(&setup, steps)?;
         capture.track(&setup, &settings.tables)?;
         drift::note_shape(&setup, &capture)?;
         let installed = Cell::new(schema_changes(&setup)?);
