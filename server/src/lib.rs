@@ -37,6 +37,7 @@ mod start;
 pub mod status;
 mod tasks;
 pub mod telemetry;
+mod trouble;
 mod wakeups;
 
 pub use start::StartError;

@@ -34,6 +34,7 @@ use crate::read::ReadError;
 use crate::settings::Settings;
 use crate::slices::Past;
 use crate::snapshot::Snapshots;
+use crate::trouble::unavailable;
 use crate::{outbox, pg, telemetry};
 
 pub use crate::outbox::{Fresh, OutboxId};
@@ -320,23 +321,3 @@ fn fault_of(hop: &'static str, error: ReadError) -> Fault {
         ReadError::Database(error) => unavailable(hop, &error),
     }
 }
-
-/// Postgres's own words stay here: they may quote rows.
-fn unavailable(hop: &'static str, error: &sqlx_core::Error) -> Fault {
-    let words = pg::words(error);
-    if !pg::is_denied(error) {
-        tracing::warn!(hop, error = words, "postgres did not serve");
-        return Fault::new(FaultCode::Unavailable, "the server cannot reach its database now");
-    }
-    // Every request meets it until somebody grants what is missing; the operator is to see it, not to drown in it.
-    if DENIAL_TOLD.swap(true, Ordering::Relaxed) {
-        tracing::debug!(hop, error = words, "a right is missing still");
-    } else {
-        let hint = "the command check says what to grant";
-        tracing::error!(hop, error = words, hint, "the server or its users lack a right in postgres: requests fail");
-    }
-    Fault::new(FaultCode::Unavailable, "the server is set up wrongly: its operator should run `synchrotron-server check`")
-}
-
-/// Whether this process has told its operator that a right is missing.
-static DENIAL_TOLD: AtomicBool = AtomicBool::new(false);

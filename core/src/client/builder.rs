@@ -247,7 +247,8 @@ impl ClientBuilder {
 fn check_identities(sql: &dyn Sql, tables: &[Table]) -> Result<(), OpenError> {
     for table in tables {
         let Some(Identity::Columns(identity)) = table.row_identity() else { continue };
-        let found = sql.query("SELECT name FROM pragma_table_info(?)", &[table.name().into()]).map_err(StoreError::from)?;
+        let found =
+            sql.query("SELECT name FROM pragma_table_info(?)", &[table.name().into()]).map_err(StoreError::from)?;
         let found: Vec<String> = found.iter().filter_map(|row| row.get("name").ok()).collect();
         if let Some(column) = identity.iter().find(|column| !found.contains(column)) {
             return Err(OpenError::Identity { table: table.name().to_owned(), column: column.clone() });

@@ -107,7 +107,8 @@ async fn what_cannot_be_opened_is_named() {
     assert!(error.to_string().contains("no folder"), "{error}");
 
     let builder = Client::builder().database(&path).user("alice").schema(SEATS);
-    let error = builder.table(Table::new("seats").identity(["label", "nope"])).open().await.expect_err("no column nope");
+    let error =
+        builder.table(Table::new("seats").identity(["label", "nope"])).open().await.expect_err("no column nope");
     assert!(
         matches!(&error, OpenError::Identity { table, column } if table == "seats" && column == "nope"),
         "{error:?}"

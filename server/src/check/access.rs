@@ -23,10 +23,7 @@ const ACCESS: &str = "/* check.access */ SELECT c.command, \
         c (place, command, letter) ORDER BY c.place";
 
 /// Looks at grants and policies for the role that users act as; and says whether it may read the table at all.
-pub(super) async fn look(
-    conn: &mut PgConnection,
-    place: &Place<'_>,
-) -> Result<(Vec<Finding>, bool), sqlx_core::Error> {
+pub(super) async fn look(conn: &mut PgConnection, place: &Place<'_>) -> Result<(Vec<Finding>, bool), sqlx_core::Error> {
     let row = query(
         "/* check.schema */ SELECT c.relrowsecurity, has_schema_privilege($2, n.oid, 'USAGE'), quote_ident(n.nspname) \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",

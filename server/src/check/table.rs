@@ -73,7 +73,8 @@ async fn owner(
     .await?;
     let (able, server_role): (bool, &str) = (row.get(0), row.get(1));
     if !able {
-        let what = format!("the server's role {server_role} does not own it, and cannot capture plain SQL writes to it");
+        let what =
+            format!("the server's role {server_role} does not own it, and cannot capture plain SQL writes to it");
         let remedy = format!("ALTER TABLE {} OWNER TO {};", place.quoted, quoted(server_role));
         findings.push(place.finding(Level::Error, "no_capture", what, Some(remedy)));
     }

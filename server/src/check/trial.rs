@@ -48,7 +48,8 @@ pub(super) async fn view(conn: &mut PgConnection, founded: bool) -> Result<Optio
     };
     let Err(error) = lookup.bind(NOBODY).execute(&mut *conn).await else { return Ok(None) };
     let refused = refusal(error)?;
-    let oid = query("/* check.view */ SELECT 'synchrotron.user_audiences'::regclass::oid").fetch_one(&mut *conn).await?;
+    let oid =
+        query("/* check.view */ SELECT 'synchrotron.user_audiences'::regclass::oid").fetch_one(&mut *conn).await?;
     let missing = unreadable(conn, oid.get(0), "").await?;
     Ok(Some(Finding {
         level: Level::Error,

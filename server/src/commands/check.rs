@@ -22,9 +22,12 @@ impl Check {
     /// Looks, and fails if something is wrong; warnings are no failure.
     pub(super) async fn run(self) -> Result<ExitCode, CommandError> {
         let settings = self.settings.load()?;
+        if let Some(nats) = &settings.nats {
+            nats.validate()?;
+        }
         let mut findings = check(&settings.core).await?;
         if let Some(nats) = &settings.nats {
-            findings.extend(check_nats(nats).await?);
+            findings.extend(check_nats(nats).await);
             Finding::sort(&mut findings);
         }
         if self.json {

@@ -1,25 +1,8 @@
 //! Values on their way out of a Postgres column: the reverse of [`values`](super::values).
 //!
 //! Place in the journey: snapshots and digests read rows by these forms; patches carry what a device wrote. The two are
-//! equal where devices write a type in its one form, and keep it in a SQLite column that does not bend it:
-//!
-//! | Postgres | value, and its one form | SQLite column |
-//! |---|---|---|
-//! | `boolean` | bool | `BOOLEAN` |
-//! | `smallint`, `integer`, `bigint`, `oid` | integer | `INTEGER` |
-//! | `double precision`, `real` | real; of a `real`, the double with its shortest digits; text `NaN` | `REAL` |
-//! | `text`, `varchar`, `citext` … | text as it is; `char(n)` without trailing blanks | `TEXT` |
-//! | `bytea` | bytes | `BLOB` |
-//! | `json`, `jsonb` | JSON as Postgres writes it; digests compare what it says | `JSON TEXT` (`JSON` bends bare numbers) |
-//! | `uuid` | text, lower case with hyphens | `TEXT` |
-//! | `timestamptz` | text, `2026-01-31T23:59:59.5Z`: UTC, no trailing zeros of a second | `TEXT` |
-//! | `timestamp` | text, the same without `Z` | `TEXT` |
-//! | `date`, `time`, `interval` | text, `2026-01-31`, `23:59:59.5`, `1 day 02:00:00` | `TEXT` |
-//! | `numeric` | text with the column's scale, `12.50` | `TEXT` |
-//! | enums, arrays, ranges, all others | text as Postgres writes it, `{1,NULL,3}` | `TEXT` |
-//!
-//! Domains are read as what they are beneath. Composite types are refused when the server starts. A device that writes another form of the same value (`12.5` for `12.50`)
-//! finds the one form in its next snapshot.
+//! equal where devices write a type in its one form, and keep it in a SQLite column that does not bend it: `docs/apps.md`
+//! lists both per type.
 //!
 //! Invariant: reading a form's value back into its column changes nothing.
 

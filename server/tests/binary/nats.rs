@@ -96,7 +96,10 @@ async fn check_looks_at_the_streams_too() {
     let away =
         [&environment[..2], &[("NATS_URL", "nats://127.0.0.1:1"), ("SYNCHROTRON_NATS_SECRET", NATS_SECRET)]].concat();
     let away = run(&["check"], &away);
-    assert!(away.code == 0 && away.stdout.contains("NATS at 127.0.0.1:1 cannot be reached"), "a server starts: {away:?}");
+    assert!(
+        away.code == 0 && away.stdout.contains("NATS at 127.0.0.1:1 cannot be reached"),
+        "a server starts: {away:?}"
+    );
     let open = [&environment[..2], &[("NATS_URL", nats.url()), ("SYNCHROTRON_JWT_SECRET", SECRET)]].concat();
     for command in ["check", "serve"] {
         run(&[command], &open).assert_complains(2, &["SYNCHROTRON_NATS_SECRET"]);

@@ -44,5 +44,5 @@ async fn what_is_wrong_is_one_line_and_an_exit_code() {
     let mut database = Database::create().await;
     database.execute("DROP VIEW synchrotron.user_audiences CASCADE").await;
     let blind = run(&["serve"], &[listen, tables, ("DATABASE_URL", &database.url), secret]);
-    blind.assert_complains(1, &["synchrotron.user_audiences", "to mend it: CREATE OR REPLACE VIEW"]);
+    blind.assert_complains(1, &["synchrotron.user_audiences", "to mend it: CREATE SCHEMA IF NOT EXISTS"]);
 }

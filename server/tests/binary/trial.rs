@@ -60,9 +60,10 @@ async fn a_policy_that_reads_what_users_may_not_read_is_an_error() {
 #[tokio::test]
 async fn my_audiences_needs_no_grant() {
     let database = migrated(
-        &["REVOKE SELECT ON synchrotron.user_audiences FROM synchrotron_user;", &table(
-            "audience_key IN (SELECT synchrotron.my_audiences())",
-        )]
+        &[
+            "REVOKE SELECT ON synchrotron.user_audiences FROM synchrotron_user;",
+            &table("audience_key IN (SELECT synchrotron.my_audiences())"),
+        ]
         .concat(),
     )
     .await;
@@ -124,9 +125,12 @@ async fn a_function_that_users_may_not_call_is_an_error() {
 #[tokio::test]
 async fn trying_leaves_nothing() {
     let mut database = migrated(&table(BY_VIEW)).await;
-    database.execute("REVOKE ALL ON synchrotron.action_records, synchrotron.audience_heads FROM synchrotron_user").await;
+    database
+        .execute("REVOKE ALL ON synchrotron.action_records, synchrotron.audience_heads FROM synchrotron_user")
+        .await;
     assert_eq!(check(&database).0, 0, "serve grants that itself");
-    let granted = "DO $$ BEGIN ASSERT NOT has_table_privilege('synchrotron_user', 'synchrotron.audience_heads', 'SELECT');
+    let granted =
+        "DO $$ BEGIN ASSERT NOT has_table_privilege('synchrotron_user', 'synchrotron.audience_heads', 'SELECT');
         ASSERT (SELECT count(*) = 0 FROM items); END $$";
     database.execute(granted).await;
 }
