@@ -9,6 +9,21 @@ use crate::model::{ActionId, RowId, Value};
 
 /// A table that the app wants synced.
 ///
+/// # What it must be
+/// Opening the database refuses others, and says what to write instead.
+/// - It has a primary key `id` and a column `audience_key`, plain or generated, both of type TEXT, which no collation but
+///   `BINARY` compares. Other columns may have any collation.
+/// - Foreign keys from it or to it hold at each statement: not `INITIALLY DEFERRED`, which fails at the commit, after the action.
+/// - Neither it nor a trigger on it says `ROLLBACK`.
+///
+/// # Triggers
+/// A trigger that writes a tracked table, itself or through others, or that says `RAISE`, is a rule of the app's actions: it
+/// fires while an action runs, and what it does is in the action's patch. It does not fire again when that patch is applied on
+/// another device, taken back, or loaded with a snapshot. To that end the library adds a condition to its definition.
+///
+/// Every other trigger, such as one that keeps a full-text index or another local table, fires at each change of a row,
+/// whoever makes it. It must not fail: nothing of the server's would go past it. `TEMP` triggers may be of this kind only.
+///
 /// ```
 /// use synchrotron_core::action::Table;
 /// let notes = Table::new("notes").identity(["owner", "title"]);

@@ -25,6 +25,15 @@ fn cap_03_04_05_unsuitable_tables_are_named_with_their_fault() {
             "CREATE TABLE t (id TEXT PRIMARY KEY, audience_key INTEGER)",
             "its column `audience_key` must be of type TEXT",
         ),
+        (
+            "CREATE TABLE t (id TEXT COLLATE NOCASE PRIMARY KEY, audience_key TEXT)",
+            "its columns `id` and `audience_key` are compared byte by byte everywhere: give them no collation but BINARY",
+        ),
+        (
+            "CREATE TABLE t (id TEXT PRIMARY KEY, of TEXT, \
+             audience_key TEXT COLLATE RTRIM GENERATED ALWAYS AS ('a' || of) VIRTUAL)",
+            "its columns `id` and `audience_key` are compared byte by byte everywhere: give them no collation but BINARY",
+        ),
         ("SELECT 1", "no such table: create it in the app's schema"),
     ];
     for (schema, problem) in cases {
@@ -33,6 +42,32 @@ fn cap_03_04_05_unsuitable_tables_are_named_with_their_fault() {
     }
     let no_identity = open_with(SCHEMA, vec![Table::new("lists")]).expect_err("no identity");
     assert!(matches!(no_identity, StoreError::Unsuitable { problem, .. } if problem.contains("identity")));
+}
+
+#[test]
+fn a_foreign_key_that_is_checked_only_at_the_commit_is_refused() {
+    let parent = "CREATE TABLE t (id TEXT PRIMARY KEY, deferred TEXT, audience_key TEXT NOT NULL);";
+    let child = |reference: &str| {
+        format!(
+            "{parent} CREATE TABLE Child (id TEXT PRIMARY KEY, t TEXT REFERENCES {reference}, audience_key TEXT NOT NULL)"
+        )
+    };
+    let deferred = child("T (id) DEFERRABLE /* later */ INITIALLY\nDEFERRED");
+    for (tracked, named) in [(&["t"][..], "t"), (&["Child"], "Child"), (&["Child", "t"], "Child")] {
+        let tables = tracked.iter().map(|table| Table::new(*table).given_ids()).collect();
+        let error = open_with(&deferred, tables).expect_err("deferred");
+        assert!(
+            matches!(&error, StoreError::Unsuitable { table, problem }
+                if table == named && problem.contains("INITIALLY IMMEDIATE")),
+            "{tracked:?}: {error}"
+        );
+    }
+    for fine in [child("t (id) DEFERRABLE INITIALLY IMMEDIATE"), child("t (id)")] {
+        open_with(&fine, ["t", "Child"].map(|table| Table::new(table).given_ids()).into()).expect(&fine);
+    }
+    let mut device = Device::new();
+    let error = device.run(&["PRAGMA defer_foreign_keys = ON"]).expect_err("actions may not defer them either");
+    assert!(error.to_string().contains("not authorized"), "{error}");
 }
 
 #[test]

@@ -17,5 +17,6 @@ mod recovery;
 mod rules;
 mod support;
 mod traces;
+mod triggers;
 mod upcast;
 mod versions;

@@ -1,14 +1,19 @@
 //! One phone through the versions of its app: each opens the same file with its own actions, tables and schema.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use synchrotron_core::action::{Action, Registry, Table};
-use synchrotron_core::engine::{Engine, ExecuteError, ExecuteInput, Limits};
+use synchrotron_core::engine::{Engine, EngineError, ExecuteError, ExecuteInput, Limits, Progress};
 use synchrotron_core::model::{
     ActionArgs, ActionId, ActionRecord, ActionTag, AudienceKey, BatchId, ClientId, Columns, Cursor, Cursors, Effect,
-    Epoch, Hlc, Patch, RecordBody, RowId, ServerIngestId, SliceTag, TableName, UserId, Value,
+    Epoch, Hlc, Patch, RecordBody, RowId, ServerIngestId, SliceTag, SnapshotId, TableName, UserId, Value,
 };
 use synchrotron_core::store::{Reader, Row, SqliteStore};
-use synchrotron_core::wire::{AudienceHead, FetchPage, LogRecord, Session, UploadRecord};
+use synchrotron_core::wire::{
+    AudienceHead, FetchPage, LogRecord, Session, SnapshotAudience, SnapshotChunk, SnapshotHeader, SnapshotPosition,
+    SnapshotRow, UploadRecord,
+};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -51,15 +56,34 @@ impl Phone {
     }
 
     fn begin_session(&mut self) {
-        let start = Cursor::START;
-        let head = |key| AudienceHead { audience_key: audience(key), head: start, retained: start };
+        self.begin_session_in(&[("p", 0), ("user:alice", 0)]);
+    }
+
+    /// A session in these audiences, each with its head.
+    pub(crate) fn begin_session_in(&mut self, audiences: &[(&str, i64)]) {
+        let head = |(key, head): &(&str, i64)| {
+            let (head, retained) = (Cursor::new(*head), Cursor::START);
+            AudienceHead { audience_key: audience(key), head, retained }
+        };
         let session = Session {
             user_id: UserId::new("alice").expect("ok"),
             epoch: epoch(),
             server_time_ms: NOW,
-            audiences: ["p", "user:alice"].map(head).into(),
+            audiences: audiences.iter().map(head).collect(),
         };
         self.engine.begin_session(&session, NOW).expect("same user, same epoch");
+    }
+
+    /// Takes a snapshot of one stale audience, through this arrival.
+    pub(crate) fn take_snapshot(&mut self, key: &str, through: i64, rows: Vec<SnapshotRow>) {
+        let count = u64::try_from(rows.len()).expect("few");
+        let of =
+            SnapshotAudience { audience_key: audience(key), cursor: Cursor::new(through), floor: None, rows: count };
+        let header = SnapshotHeader { audiences: vec![of], known: BTreeMap::new() };
+        let position = SnapshotPosition { snapshot_id: SnapshotId::from_uuid(Uuid::from_u128(1)), chunk: 0 };
+        let chunk = SnapshotChunk { position, header: Some(header), rows, last: true };
+        let progress = self.engine.take_chunk(&chunk).expect("takes it");
+        assert!(matches!(progress, Progress::Done(_)), "{progress:?}");
     }
 
     pub(crate) fn path(&self) -> std::path::PathBuf {
@@ -73,9 +97,14 @@ impl Phone {
     }
 
     /// Takes a page of audience `p` through the newest of these records.
-    pub(crate) fn take(&mut self, records: Vec<LogRecord>) -> Result<(), synchrotron_core::engine::EngineError> {
+    pub(crate) fn take(&mut self, records: Vec<LogRecord>) -> Result<(), EngineError> {
+        self.take_of("p", records)
+    }
+
+    /// Takes a page of one audience through the newest of these records.
+    pub(crate) fn take_of(&mut self, key: &str, records: Vec<LogRecord>) -> Result<(), EngineError> {
         let through = records.iter().filter_map(|record| record.record.server_ingest_id).max();
-        let cursors = through.map(|through| (audience("p"), Cursor::new(through.get())));
+        let cursors = through.map(|through| (audience(key), Cursor::new(through.get())));
         let page = FetchPage { epoch: epoch(), records, cursors: Cursors::from_iter(cursors), more: false };
         self.engine.integrate_page(page).map(drop)
     }

@@ -1,29 +1,32 @@
 //! Capture: triggers on tracked tables that write what a statement did into `local_undo`.
 //!
-//! The triggers are persistent and call functions that only this library's connections have, so a write by any other
-//! program fails. On our own connection they refuse unless an action runs (or history is being rewound). What they
-//! write is part of the transaction: a savepoint that is rolled back takes its captured effects along.
+//! The [triggers](super::triggers) are persistent and call functions that only this library's connections have, so a write
+//! by any other program fails. On our own connection they refuse unless an action runs (or history is being rewound). What
+//! they write is part of the transaction: a savepoint that is rolled back takes its captured effects along.
 //!
 //! `recursive_triggers` is on, so the row that `INSERT OR REPLACE` removes is captured too; so are cascades. An
 //! authorizer keeps actions from the sync tables, from tables that are not captured, and from schema and transactions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
-use rusqlite::{Connection, Error, OptionalExtension};
+use rusqlite::{Connection, Error};
 
 use super::codec::{Image, Reading, pack};
-use super::tables::TrackedTable;
-use super::words::has_word;
-use crate::action::{Table, quoted};
+use super::tables::{TrackedTable, has_foreign_keys};
+use super::{app_triggers, triggers};
+use crate::action::Table;
 use crate::model::{ActionId, Columns, Effect, Operation};
 use crate::store::StoreError;
 
 /// The functions that capture triggers call, with their numbers of arguments.
-pub(super) const FUNCTIONS: [(&str, i32); 3] =
-    [("synchrotron_capturing", 0), ("synchrotron_action", 0), ("synchrotron_image", -1)];
+pub(super) const FUNCTIONS: [(&str, i32); 4] =
+    [("synchrotron_capturing", 0), ("synchrotron_action", 0), (IN_ACTION, 0), ("synchrotron_image", -1)];
+
+/// The function that is true while an action runs, and at no other time.
+pub(super) const IN_ACTION: &str = "synchrotron_in_action";
 
 /// What writes to tracked tables mean at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +55,12 @@ struct State {
     tables: BTreeMap<String, Arc<TrackedTable>>,
     displaced: Arc<TrackedTable>,
     has_foreign_keys: bool,
+    /// What triggers and views touch, while somebody asks.
+    touched: Option<Touched>,
 }
+
+/// By trigger, the tables that it writes; a trigger that writes none is there too.
+pub(super) type Touched = BTreeMap<String, BTreeSet<String>>;
 
 /// The capture of one connection: shared by its functions, its authorizer and its transactions.
 #[derive(Debug, Clone)]
@@ -66,12 +74,16 @@ impl Capture {
             tables: BTreeMap::new(),
             displaced: Arc::new(displaced_rows()),
             has_foreign_keys: true,
+            touched: None,
         })));
         let flags = FunctionFlags::SQLITE_UTF8;
         let state = capture.clone();
         connection.create_scalar_function("synchrotron_capturing", 0, flags, move |_| state.is_capturing())?;
         let state = capture.clone();
         connection.create_scalar_function("synchrotron_action", 0, flags, move |_| state.action())?;
+        let state = capture.clone();
+        connection
+            .create_scalar_function(IN_ACTION, 0, flags, move |_| Ok(matches!(state.state().mode, Mode::Action(_))))?;
         let state = capture.clone();
         connection.create_scalar_function("synchrotron_image", -1, flags, move |ctx| state.image(ctx))?;
         let state = capture.clone();
@@ -81,23 +93,27 @@ impl Capture {
 
     /// Reads the catalogue's word on these tables, and installs the triggers that are not there as they should be.
     pub(super) fn track(&self, connection: &Connection, tables: &[Table]) -> Result<(), StoreError> {
+        let has_foreign_keys = has_foreign_keys(connection, tables)?;
         let mut tracked = BTreeMap::new();
         for table in tables {
-            let table = TrackedTable::read(connection, table)?;
-            refuse_rollbacks(connection, &table.name)?;
-            install(connection, &table)?;
-            tracked.insert(table.name.clone(), Arc::new(table));
+            tracked.insert(table.name().to_owned(), Arc::new(TrackedTable::read(connection, table)?));
         }
-        install(connection, &displaced_rows())?;
-        let has_foreign_keys = connection.query_row(
-            "SELECT EXISTS (SELECT 1 FROM sqlite_schema AS t, pragma_foreign_key_list(t.name) WHERE t.type = 'table')",
-            [],
-            |row| row.get(0),
-        )?;
+        app_triggers::keep_rules_to_actions(connection, self, &tracked)?;
+        for table in tracked.values() {
+            triggers::install(connection, table)?;
+        }
+        triggers::install(connection, &displaced_rows())?;
         let mut state = self.state();
         state.tables = tracked;
         state.has_foreign_keys = has_foreign_keys;
         Ok(())
+    }
+
+    /// What triggers touch when the statements run that `prepare` prepares.
+    pub(super) fn touched_by(&self, prepare: impl FnOnce()) -> Touched {
+        self.state().touched = Some(Touched::new());
+        prepare();
+        self.state().touched.take().unwrap_or_default()
     }
 
     pub(super) fn has_foreign_keys(&self) -> bool {
@@ -184,30 +200,31 @@ impl Capture {
     }
 
     fn authorize(&self, asked: &AuthContext<'_>) -> Authorization {
-        let state = self.state();
+        let mut state = self.state();
+        if let (Some(touched), Some(accessor)) = (&mut state.touched, asked.accessor) {
+            let written = touched.entry(accessor.to_owned()).or_default();
+            written.extend(written_table(&asked.action).map(str::to_owned));
+        }
         if !matches!(state.mode, Mode::Action(_)) {
             return Authorization::Allow;
         }
         let allowed = match asked.action {
             AuthAction::Select | AuthAction::Read { .. } | AuthAction::Function { .. } | AuthAction::Recursive => true,
-            AuthAction::Insert { table_name }
-            | AuthAction::Update { table_name, .. }
-            | AuthAction::Delete { table_name } => asked.accessor.is_some() || state.tables.contains_key(table_name),
-            _ => false,
+            action => {
+                written_table(&action).is_some_and(|table| asked.accessor.is_some() || state.tables.contains_key(table))
+            }
         };
         if allowed { Authorization::Allow } else { Authorization::Deny }
     }
 }
 
-/// A table, or a trigger on it, that may end the transaction beneath an action.
-fn refuse_rollbacks(connection: &Connection, table: &str) -> Result<(), StoreError> {
-    let mut statement = connection.prepare("SELECT sql FROM sqlite_schema WHERE tbl_name = ? AND sql IS NOT NULL")?;
-    let definitions = statement.query_map([table], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
-    if definitions.iter().any(|sql| has_word(sql, "ROLLBACK")) {
-        let problem = "it, or a trigger on it, says ROLLBACK, which would end more than the action: say ABORT";
-        return Err(StoreError::Unsuitable { table: table.to_owned(), problem });
+fn written_table<'a>(action: &AuthAction<'a>) -> Option<&'a str> {
+    match action {
+        AuthAction::Insert { table_name }
+        | AuthAction::Update { table_name, .. }
+        | AuthAction::Delete { table_name } => Some(table_name),
+        _ => None,
     }
-    Ok(())
 }
 
 fn refusal(message: &str) -> Error {
@@ -217,64 +234,4 @@ fn refusal(message: &str) -> Error {
 /// Only the columns that differ.
 fn changed(before: Columns, after: Columns) -> Image {
     before.into_iter().zip(after).filter(|((_, old), (_, new))| old != new).unzip()
-}
-
-/// Installs the triggers of one table that are not there, or not as its columns ask for.
-fn install(connection: &Connection, table: &TrackedTable) -> Result<(), StoreError> {
-    for (name, sql) in triggers(table) {
-        let found: Option<String> = connection
-            .query_row("SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ?", [&name], |row| row.get(0))
-            .optional()?;
-        if found.as_ref() != Some(&sql) {
-            connection.execute_batch(&format!("DROP TRIGGER IF EXISTS {};\n{sql}", quoted(&name)))?;
-        }
-    }
-    Ok(())
-}
-
-/// The triggers of one table, by name.
-fn triggers(table: &TrackedTable) -> [(String, String); 4] {
-    let on = quoted(&table.name);
-    let text = format!("'{}'", table.name.replace('\'', "''"));
-    let values =
-        |row: &str| -> String { table.columns.keys().map(|column| format!(", {row}.{}", quoted(column))).collect() };
-    let differs: Vec<String> = table
-        .columns
-        .keys()
-        .map(|column| {
-            let (old, new) = (format!("OLD.{}", quoted(column)), format!("NEW.{}", quoted(column)));
-            format!("{old} IS NOT {new} OR typeof({old}) <> typeof({new})")
-        })
-        .collect();
-    let differs = if differs.is_empty() { "FALSE".to_owned() } else { differs.join(" OR ") };
-    let moved = "OLD.\"id\" IS NOT NEW.\"id\" OR OLD.\"audience_key\" IS NOT NEW.\"audience_key\"";
-    let capture = |operation: &str, row: &str, values: &str| {
-        format!(
-            "INSERT INTO local_undo (action_id, table_name, row_id, audience_key, operation, image) VALUES \
-             (synchrotron_action(), {text}, {row}.\"id\", {row}.\"audience_key\", '{operation}', \
-             synchrotron_image({text}, '{operation}'{values}));"
-        )
-    };
-    let trigger = |suffix: &str, event: &str, when: &str, body: &str| {
-        let name = format!("synchrotron_{suffix}_{}", table.name);
-        let sql = format!("CREATE TRIGGER {} AFTER {event} ON {on} WHEN {when} BEGIN {body} END", quoted(&name));
-        (name, sql)
-    };
-    let both = format!("{}{}", values("OLD"), values("NEW"));
-    [
-        trigger("insert", "INSERT", "synchrotron_capturing()", &capture("INSERT", "NEW", &values("NEW"))),
-        trigger(
-            "update",
-            "UPDATE",
-            &format!("synchrotron_capturing() AND ({differs})"),
-            &capture("UPDATE", "NEW", &both),
-        ),
-        trigger("delete", "DELETE", "synchrotron_capturing()", &capture("DELETE", "OLD", &values("OLD"))),
-        trigger(
-            "move",
-            "UPDATE",
-            moved,
-            "SELECT RAISE(ABORT, 'synchrotron: id and audience_key never change: delete the row and insert another');",
-        ),
-    ]
 }

@@ -4,6 +4,7 @@
 //! that are not this library: capture triggers call functions that only our connections have.
 
 mod app_migrations;
+mod app_triggers;
 mod audience;
 mod capture;
 mod codec;
@@ -20,6 +21,7 @@ mod record;
 mod rows;
 mod status;
 mod tables;
+mod triggers;
 mod words;
 #[cfg(test)]
 mod work;

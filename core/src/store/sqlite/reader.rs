@@ -13,9 +13,9 @@ use rusqlite::functions::FunctionFlags;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::{Connection, OpenFlags};
 
+use super::app_triggers::writes;
 use super::capture::FUNCTIONS;
 use super::codec::read_rows;
-use crate::action::quoted;
 use crate::model::{TableName, Value};
 use crate::store::{Row, SqlError};
 
@@ -64,7 +64,7 @@ impl Reader {
         let mut sources = reads.clone();
         for (table, columns) in self.tables()? {
             let mut reached = BTreeSet::new();
-            for write in writes(&table, &columns) {
+            for write in writes(&table, columns.iter().map(String::as_str)) {
                 reached.append(&mut self.prepared(&write)?.writes);
             }
             if !reached.is_disjoint(&reads) {
@@ -97,17 +97,6 @@ impl Reader {
         }
         Ok(tables)
     }
-}
-
-/// One statement of each kind, which every trigger of its kind would follow.
-fn writes(table: &str, columns: &[String]) -> [String; 3] {
-    let table = quoted(table);
-    let same: Vec<String> = columns.iter().map(|column| format!("{0} = {0}", quoted(column))).collect();
-    [
-        format!("INSERT INTO {table} DEFAULT VALUES"),
-        format!("UPDATE {table} SET {}", same.join(", ")),
-        format!("DELETE FROM {table}"),
-    ]
 }
 
 /// What a statement touches, by the name of each table and view.

@@ -5,7 +5,7 @@ use rusqlite::{CachedStatement, OptionalExtension, params_from_iter};
 use super::SqliteTxn;
 use super::capture::{DISPLACED, Mode};
 use super::codec::{Bound, Image, check_storable, pack, read_rows, unpack};
-use super::words::has_word;
+use super::words::says;
 use crate::model::{ActionId, AudienceKey, Effect, Operation, Patch, RowId, RowKey, TableName, Value};
 use crate::store::{Displaced, Row, RowStore, Sql, SqlError, StoreError};
 
@@ -26,7 +26,7 @@ impl SqliteTxn<'_> {
     ///
     /// `OR ROLLBACK` would end the whole transaction, and with it what is not the action's; the authorizer is not asked.
     fn action_statement(&self, sql: &str) -> Result<CachedStatement<'_>, SqlError> {
-        if has_word(sql, "ROLLBACK") {
+        if says(sql, &["ROLLBACK"]) {
             let message = "actions may not ROLLBACK: return an error, or say OR ABORT; quote a column of that name";
             return Err(SqlError::Database { code: rusqlite::ffi::SQLITE_AUTH, message: message.to_owned() });
         }

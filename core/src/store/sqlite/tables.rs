@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::codec::Reading;
+use super::words::says;
 use crate::action::{Table, quoted};
 use crate::store::StoreError;
 
@@ -44,6 +45,12 @@ impl TrackedTable {
         if !audience.is_text() {
             return Err(unsuitable("its column `audience_key` must be of type TEXT"));
         }
+        if !is_compared_bytewise(connection, name, "id")? || !is_compared_bytewise(connection, name, "audience_key")? {
+            return Err(unsuitable(
+                "its columns `id` and `audience_key` are compared byte by byte everywhere: give them no collation but BINARY",
+            ));
+        }
+        refuse_rollbacks(connection, name)?;
         let travels = |column: &&Column| column.name != "id" && column.name != "audience_key" && !column.generated;
         Ok(Self {
             name: name.to_owned(),
@@ -55,6 +62,53 @@ impl TrackedTable {
                 .collect(),
         })
     }
+}
+
+/// Whether the database has foreign keys; refuses those of tracked tables, and to them, that hold only at a commit: it
+/// would fail for what an action did, and every one after it. In time, an action fails on its own.
+pub(super) fn has_foreign_keys(connection: &Connection, tables: &[Table]) -> Result<bool, StoreError> {
+    let mut statement = connection.prepare(
+        "SELECT t.name, f.\"table\", t.sql FROM sqlite_schema AS t, pragma_foreign_key_list(t.name) AS f \
+         WHERE t.type = 'table'",
+    )?;
+    let mut keys = statement.query([])?;
+    let mut has = false;
+    while let Some(key) = keys.next()? {
+        has = true;
+        let (child, parent, definition): (String, String, String) = (key.get(0)?, key.get(1)?, key.get(2)?);
+        let tracked = |end: &String| tables.iter().find(|table| table.name().eq_ignore_ascii_case(end));
+        let table = tracked(&child).or_else(|| tracked(&parent));
+        if let Some(table) = table.filter(|_| says(&definition, &["INITIALLY", "DEFERRED"])) {
+            let problem = "a foreign key of it, or to it, is INITIALLY DEFERRED and would be checked at the commit, which \
+                           is too late: say INITIALLY IMMEDIATE, and write parents before children";
+            return Err(StoreError::Unsuitable { table: table.name().to_owned(), problem });
+        }
+    }
+    Ok(has)
+}
+
+/// A table, or a trigger on it, that may end the transaction beneath an action.
+fn refuse_rollbacks(connection: &Connection, table: &str) -> Result<(), StoreError> {
+    let mut statement =
+        connection.prepare("SELECT sql FROM sqlite_schema WHERE tbl_name = ? COLLATE NOCASE AND sql IS NOT NULL")?;
+    let definitions = statement.query_map([table], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+    if definitions.iter().any(|sql| says(sql, &["ROLLBACK"])) {
+        let problem = "it, or a trigger on it, says ROLLBACK, which would end more than the action: say ABORT";
+        return Err(StoreError::Unsuitable { table: table.to_owned(), problem });
+    }
+    Ok(())
+}
+
+/// Whether the column's collation tells apart what SQLite's other ones do not: case, and spaces at the end. The first part
+/// of a compound query gives its column the collation.
+fn is_compared_bytewise(connection: &Connection, table: &str, column: &str) -> Result<bool, StoreError> {
+    let sql = format!(
+        "SELECT NOT EXISTS (SELECT 1 FROM (SELECT {} AS c FROM {} WHERE FALSE UNION ALL SELECT 'a') \
+         WHERE c IN ('A', 'a '))",
+        quoted(column),
+        quoted(table)
+    );
+    Ok(connection.query_row(&sql, [], |row| row.get(0))?)
 }
 
 struct Column {

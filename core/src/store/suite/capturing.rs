@@ -98,6 +98,21 @@ pub fn what_changes_nothing_is_no_effect(fixture: &impl StoreFixture) {
     assert!(!step(&mut store, |txn| txn.has_effects(action(2)).expect("reads")));
 }
 
+/// A change that the column's own collation does not see is a change.
+pub fn a_value_that_a_collation_calls_equal_is_captured(fixture: &impl StoreFixture) {
+    let mut store = with_thing(fixture);
+    effects(&mut store, &["INSERT INTO parts (id, name, audience_key) VALUES ('a', 'berlin', 'p')"]);
+    let captured =
+        step(&mut store, |txn| act(txn, action(3), &["UPDATE parts SET name = 'Berlin' WHERE name = 'BERLIN'"]));
+    assert_eq!(captured, [patch(0, "parts", "a", Effect::Update(columns([("name", "Berlin".into())])))]);
+    step(&mut store, |txn| {
+        let before = rows(txn);
+        txn.rewind(action(3)).expect("rewinds");
+        assert_eq!(rows(txn)[&super::subject::row("parts", "a")].1["name"], "berlin".into());
+        assert_ne!(rows(txn), before);
+    });
+}
+
 /// A statement that fails half-way leaves neither rows nor effects; those of statements before it stay.
 pub fn a_failed_statement_leaves_no_effect(fixture: &impl StoreFixture) {
     let mut store = with_thing(fixture);

@@ -50,9 +50,10 @@ pub use audiences::{
 };
 pub use capturing::{
     a_cascade_is_captured, a_delete_carries_no_columns, a_failed_statement_leaves_no_effect,
-    a_replaced_row_is_deleted_and_inserted, an_insert_carries_every_column, an_update_carries_only_what_changed,
-    effects_of_actions_stay_apart, every_kind_of_value_is_captured_as_it_is_stored, id_and_audience_never_change,
-    what_changes_nothing_is_no_effect, writes_outside_an_action_are_refused,
+    a_replaced_row_is_deleted_and_inserted, a_value_that_a_collation_calls_equal_is_captured,
+    an_insert_carries_every_column, an_update_carries_only_what_changed, effects_of_actions_stay_apart,
+    every_kind_of_value_is_captured_as_it_is_stored, id_and_audience_never_change, what_changes_nothing_is_no_effect,
+    writes_outside_an_action_are_refused,
 };
 pub use keeping::{
     a_clock_never_goes_back, a_cursor_never_goes_back, a_device_keeps_what_it_knows_of_itself,
@@ -99,7 +100,8 @@ pub const SCHEMA: &str = "
         audience_key TEXT NOT NULL
     );
     CREATE TABLE IF NOT EXISTS parts (
-        id TEXT PRIMARY KEY, thing TEXT REFERENCES things (id) ON DELETE CASCADE, name TEXT, audience_key TEXT NOT NULL
+        id TEXT PRIMARY KEY, thing TEXT REFERENCES things (id) ON DELETE CASCADE, name TEXT COLLATE NOCASE,
+        audience_key TEXT NOT NULL
     );
     CREATE TABLE IF NOT EXISTS notes (
         id TEXT PRIMARY KEY, owner TEXT NOT NULL, body TEXT,
@@ -141,6 +143,7 @@ macro_rules! store_suite {
             a_replaced_row_is_deleted_and_inserted,
             a_cascade_is_captured,
             what_changes_nothing_is_no_effect,
+            a_value_that_a_collation_calls_equal_is_captured,
             a_failed_statement_leaves_no_effect,
             effects_of_actions_stay_apart,
             every_kind_of_value_is_captured_as_it_is_stored,
