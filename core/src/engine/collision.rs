@@ -1,12 +1,12 @@
-//! Collisions: an accepted row needs a value that is UNIQUE here, and a pending action gave it to another row.
+//! Collisions: an accepted row needs a value that is UNIQUE here, or an id, and a pending action gave it to another row.
 //!
-//! Constraints other than the primary key are the server's to check for accepted history. It has taken the one row, so it
+//! Constraints are the server's to check for accepted history. It has taken the one row, so it
 //! would refuse the other: the pending action goes to quarantine at once, with the constraint as the reason, and history
 //! from there on is gone through again without it. Two accepted rows are the store's business: it keeps one aside until
 //! the value is free (see [`Displaced`]).
 
 use super::replay::Replay;
-use crate::model::{Columns, Patch, ReplayKey};
+use crate::model::{Columns, Effect, Patch, ReplayKey};
 use crate::store::{Displaced, StoreError, StoredRecord};
 
 impl Replay<'_> {
@@ -36,10 +36,14 @@ impl Replay<'_> {
     }
 }
 
-/// Whether a patch gives a displaced row a value that another row needs.
+/// Whether a patch gives a displaced row a value that another row needs, or makes it with an id that is another's.
 fn gives(patch: &Patch, displaced: &Displaced) -> bool {
+    let makes = |column: &String| column == "id" && matches!(patch.effect, Effect::Insert(_));
     let named = |columns: &Columns| {
-        displaced.columns.is_empty() || displaced.columns.iter().any(|column| columns.contains_key(column))
+        displaced.columns.is_empty()
+            || displaced.columns.iter().any(|column| columns.contains_key(column) || makes(column))
     };
-    patch.row_key() == displaced.row && patch.effect.columns().is_some_and(named)
+    patch.row_key() == displaced.row
+        && patch.audience_key == displaced.audience_key
+        && patch.effect.columns().is_some_and(named)
 }

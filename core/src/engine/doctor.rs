@@ -123,12 +123,12 @@ impl<S: Store> Engine<S> {
     }
 }
 
-type Rows = BTreeMap<RowKey, RowsDigest>;
+type Rows = BTreeMap<RowKey, (AudienceKey, RowsDigest)>;
 
 fn rows_of(txn: &dyn StoreTxn) -> Result<Rows, StoreError> {
     let mut rows = Rows::new();
-    txn.each_row(&mut |row, digest| {
-        rows.insert(row, digest);
+    txn.each_row(&mut |row, audience, digest| {
+        rows.insert(row, (audience, digest));
     })?;
     Ok(rows)
 }

@@ -93,7 +93,7 @@ impl Replay<'_> {
         let position = action.record.position();
         if let Some(late) = self.txn.first_later_than(number, position)? {
             rewind_from(self.txn, late)?;
-            if !self.refold(late, position, number)? {
+            if !self.refold(late, position, number)? || self.txn.has_displaced()? {
                 return Ok(false);
             }
         }

@@ -39,14 +39,15 @@ pub trait AudienceStore {
     /// To be called when nothing that is not accepted yet is applied.
     fn forget_audience(&self, audience: &AudienceKey) -> Result<Vec<TableName>, StoreError>;
 
-    /// Sets rows as a snapshot says, without a trace for undo.
+    /// Sets rows as a snapshot says, without a trace for undo. One whose id, or a value that is UNIQUE here, another row
+    /// has is displaced: that one's own snapshot, or its log, will free it.
     fn load_rows(&self, rows: &[SnapshotRow]) -> Result<(), StoreError>;
     /// Puts back displaced rows whose place is free, without a trace for undo: rows of whole audiences came or went.
     fn return_displaced(&self) -> Result<(), StoreError>;
     /// How many rows an audience has here, and their digest.
     fn digest(&self, audience: &AudienceKey) -> Result<(u64, RowsDigest), StoreError>;
-    /// Tells every tracked row to `each`, with the digest of that row alone.
-    fn each_row(&self, each: &mut dyn FnMut(RowKey, RowsDigest)) -> Result<(), StoreError>;
+    /// Tells every tracked row to `each`, with its audience and the digest of that row alone.
+    fn each_row(&self, each: &mut dyn FnMut(RowKey, AudienceKey, RowsDigest)) -> Result<(), StoreError>;
 
     /// The snapshot on its way, if there is one.
     fn staged(&self) -> Result<Option<Staged>, StoreError>;

@@ -267,7 +267,7 @@ impl AudienceStore for FaultyTxn<'_> {
         fn load_rows(rows: &[SnapshotRow]) -> Result<(), StoreError>;
         fn return_displaced() -> Result<(), StoreError>;
         fn digest(audience: &AudienceKey) -> Result<(u64, RowsDigest), StoreError>;
-        fn each_row(each: &mut dyn FnMut(RowKey, RowsDigest)) -> Result<(), StoreError>;
+        fn each_row(each: &mut dyn FnMut(RowKey, AudienceKey, RowsDigest)) -> Result<(), StoreError>;
         fn staged() -> Result<Option<Staged>, StoreError>;
         fn stage(chunk: &SnapshotChunk) -> Result<(), StoreError>;
         fn staged_rows(chunk: u32) -> Result<Vec<SnapshotRow>, StoreError>;

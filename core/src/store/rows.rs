@@ -33,7 +33,8 @@ pub trait RowStore {
     fn end_action(&self);
 
     /// Sets rows as an accepted patch says, whatever stands in its way, and captures that as effects of `action`. Absent
-    /// rows are not updated; tables and columns that are not here are left out. Returns the rows that are displaced by it.
+    /// rows are not updated; tables and columns that are not here are left out. A row is its table, its id and its audience:
+    /// one of the same id in another audience stands in the way. Returns the rows that are displaced by it.
     fn apply_patch(&self, action: ActionId, patch: &[Patch]) -> Result<Vec<Displaced>, StoreError>;
 
     /// What `action` did to rows when it was last (re)applied, in sequence.
@@ -49,6 +50,7 @@ pub trait RowStore {
     /// What the database itself finds wrong with its file.
     fn check_file(&self) -> Result<Vec<String>, StoreError>;
 
-    /// Undoes every captured effect from the first of `action` on, newest first; returns the rows that it touched.
+    /// Undoes every captured effect from the first of `action` on, newest first; returns the rows that it touched. What stands
+    /// in its way has come without a trace for undo, and is displaced.
     fn rewind(&self, action: ActionId) -> Result<Vec<RowKey>, StoreError>;
 }

@@ -11,6 +11,7 @@ mod execution_items;
 mod guard;
 mod identity_items;
 mod integrate;
+mod moves;
 mod pages;
 mod purity;
 mod recovery;

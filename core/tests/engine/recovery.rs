@@ -54,6 +54,21 @@ fn doc_a_row_that_history_does_not_make_is_found_by_name() {
 }
 
 #[test]
+fn doc_a_row_in_another_audience_than_its_history_gives_is_found_by_name() {
+    let mut device = Device::new();
+    device.run(&[LIST]).expect("runs");
+    let vandal = Connection::open(device.path()).expect("opens");
+    vandal
+        .execute_batch(
+            "DROP TRIGGER synchrotron_update_lists; DROP TRIGGER synchrotron_move_lists; \
+             UPDATE lists SET audience_key = 'user:alice'",
+        )
+        .expect("somebody who means it can");
+    let findings = device.engine.check().expect("reads").findings;
+    assert!(matches!(&findings[..], [Finding::RowDiffers { row }] if row.row_id.as_str() == "l"), "{findings:?}");
+}
+
+#[test]
 fn doc_lost_sync_rows_are_found_at_the_start_of_a_pass_and_lead_to_a_snapshot() {
     let mut device = Device::new();
     device.begin_session();

@@ -43,24 +43,26 @@ impl SqliteTxn<'_> {
         &self,
         table: &TrackedTable,
         audience: Option<&AudienceKey>,
-        each: &mut dyn FnMut(RowKey, &Columns),
+        each: &mut dyn FnMut(RowKey, AudienceKey, &Columns),
     ) -> Result<(), StoreError> {
         let columns: String = table.columns.keys().map(|column| format!(", {}", quoted(column))).collect();
         let of_audience = if audience.is_some() { "WHERE \"audience_key\" = ?" } else { "" };
-        let sql = format!("SELECT \"id\"{columns} FROM {} {of_audience}", quoted(&table.name));
+        let sql = format!("SELECT \"id\", \"audience_key\"{columns} FROM {} {of_audience}", quoted(&table.name));
         let mut statement = self.transaction.prepare_cached(&sql)?;
         let mut rows = statement.query(rusqlite::params_from_iter(audience.map(AudienceKey::as_str)))?;
         let name = TableName::new(table.name.clone()).map_err(|_| StoreError::Damaged { what: "a table's name" })?;
         while let Some(row) = rows.next()? {
             let row_id =
                 RowId::new(row.get::<_, String>(0)?).map_err(|_| StoreError::Damaged { what: "a row's id" })?;
+            let audience_key = AudienceKey::new(row.get::<_, String>(1)?)
+                .map_err(|_| StoreError::Damaged { what: "a row's audience_key" })?;
             let values = table
                 .columns
                 .iter()
-                .zip(1..)
+                .zip(2..)
                 .map(|((column, reading), index)| Ok((column.clone(), reading.read(row.get_ref(index)?)?)));
             let columns = values.collect::<Result<Columns, StoreError>>()?;
-            each(RowKey { table: name.clone(), row_id }, &columns);
+            each(RowKey { table: name.clone(), row_id }, audience_key, &columns);
         }
         Ok(())
     }
@@ -136,7 +138,7 @@ impl AudienceStore for SqliteTxn<'_> {
                     return Ok(());
                 }
                 match self.apply(&key, &row.audience_key, &effect) {
-                    // A row of another audience has its value; that one's own snapshot, or its log, will free it.
+                    // A row of another audience has its value, or its id.
                     Err(StoreError::Sql(error)) if is(&error, ffi::SQLITE_CONSTRAINT_UNIQUE) => {
                         self.park(&key, &row.audience_key, &row.columns)
                     }
@@ -153,7 +155,7 @@ impl AudienceStore for SqliteTxn<'_> {
     fn digest(&self, audience: &AudienceKey) -> Result<(u64, RowsDigest), StoreError> {
         let (mut count, mut digest) = (0, RowsDigest::default());
         for table in self.capture.tables() {
-            self.each_row_of(&table, Some(audience), &mut |key, columns| {
+            self.each_row_of(&table, Some(audience), &mut |key, _, columns| {
                 count += 1;
                 digest.add(&key, columns);
             })?;
@@ -161,12 +163,12 @@ impl AudienceStore for SqliteTxn<'_> {
         Ok((count, digest))
     }
 
-    fn each_row(&self, each: &mut dyn FnMut(RowKey, RowsDigest)) -> Result<(), StoreError> {
+    fn each_row(&self, each: &mut dyn FnMut(RowKey, AudienceKey, RowsDigest)) -> Result<(), StoreError> {
         for table in self.capture.tables() {
-            self.each_row_of(&table, None, &mut |key, columns| {
+            self.each_row_of(&table, None, &mut |key, audience_key, columns| {
                 let mut digest = RowsDigest::default();
                 digest.add(&key, columns);
-                each(key, digest);
+                each(key, audience_key, digest);
             })?;
         }
         Ok(())

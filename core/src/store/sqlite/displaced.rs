@@ -1,4 +1,4 @@
-//! Displaced rows: kept aside while another row holds a value that is UNIQUE here.
+//! Displaced rows: kept aside while another row holds a value that is UNIQUE here, or their id in another audience.
 //!
 //! Accepted history can pass through states that this database cannot show: of two rows that had one value, one after the
 //! other, the log may bring the second one's first. The older holder then leaves its table for `local_displaced_rows`,
@@ -16,6 +16,7 @@ use super::SqliteTxn;
 use super::capture::DISPLACED;
 use super::codec::{pack, unpack};
 use super::place::is;
+use super::undo::Captured;
 use crate::model::{AudienceKey, Columns, Effect, RowId, RowKey, TableName, Value};
 use crate::patch::fold;
 use crate::store::StoreError;
@@ -37,26 +38,29 @@ impl SqliteTxn<'_> {
         Ok(has)
     }
 
-    /// Runs a statement that removes rows in the way of `key`, and keeps those aside.
+    /// Gives a row an effect, and keeps the rows aside that are in its way; returns those.
     pub(super) fn displace(
         &self,
-        replace: impl FnOnce() -> Result<(), StoreError>,
         key: &RowKey,
-    ) -> Result<Vec<RowKey>, StoreError> {
+        audience: &AudienceKey,
+        effect: &Effect,
+    ) -> Result<Vec<(RowKey, AudienceKey)>, StoreError> {
         let before: i64 = self
             .transaction
             .prepare_cached("SELECT coalesce(max(seq), 0) FROM local_undo")?
             .query_row([], |row| row.get(0))?;
-        replace()?;
+        self.force(key, audience, effect)?;
         let removed = self.captured_where(
             "SELECT table_name, row_id, audience_key, operation, image FROM local_undo \
              WHERE seq > ? AND operation = 'DELETE' ORDER BY seq",
             [before],
         )?;
         let mut rows = Vec::new();
-        for captured in removed.into_iter().filter(|captured| captured.row != *key) {
-            self.park(&captured.row, &captured.audience_key, &captured.image.0)?;
-            rows.push(captured.row);
+        for Captured { row, audience_key, image, .. } in removed {
+            if (&row, &audience_key) != (key, audience) {
+                self.park(&row, &audience_key, &image.0)?;
+                rows.push((row, audience_key));
+            }
         }
         Ok(rows)
     }
@@ -66,7 +70,7 @@ impl SqliteTxn<'_> {
         let sql = format!(
             "INSERT OR REPLACE INTO {DISPLACED} (id, audience_key, table_name, row_id, columns) VALUES (?, ?, ?, ?, ?)"
         );
-        let values = (key_of(row), audience.as_str(), row.table.as_str(), row.row_id.as_str(), pack(columns));
+        let values = (key_of(row, audience), audience.as_str(), row.table.as_str(), row.row_id.as_str(), pack(columns));
         self.transaction.prepare_cached(&sql)?.execute(values)?;
         self.displaced.set(Some(true));
         Ok(())
@@ -74,16 +78,22 @@ impl SqliteTxn<'_> {
 
     /// Gives a displaced row its next effect. False if the row is none, or is now given as a whole: then the effect goes
     /// to its table.
-    pub(super) fn is_taken_by_displaced(&self, key: &RowKey, effect: &Effect) -> Result<bool, StoreError> {
-        let Some(parked) = self.parked(key)? else { return Ok(false) };
+    pub(super) fn is_taken_by_displaced(
+        &self,
+        key: &RowKey,
+        audience: &AudienceKey,
+        effect: &Effect,
+    ) -> Result<bool, StoreError> {
+        let Some(parked) = self.parked(key, audience)? else { return Ok(false) };
         match (effect, fold(Some(parked.columns), effect)) {
             (Effect::Update(_), Some(columns)) => {
-                let sql = format!("UPDATE {DISPLACED} SET columns = ? WHERE id = ?");
-                self.transaction.prepare_cached(&sql)?.execute((pack(&columns), key_of(key)))?;
+                let sql = format!("UPDATE {DISPLACED} SET columns = ? WHERE {THE_ROW}");
+                let (table, row_id, audience) = place_of(key, audience);
+                self.transaction.prepare_cached(&sql)?.execute((pack(&columns), table, row_id, audience))?;
                 Ok(true)
             }
             (Effect::Nothing, _) => Ok(true),
-            _ => self.unpark(key).map(|()| false),
+            _ => self.unpark(key, audience).map(|()| false),
         }
     }
 
@@ -94,13 +104,13 @@ impl SqliteTxn<'_> {
             for Parked { row, audience_key, columns } in self.all_parked()? {
                 let Some(table) = self.capture.table(row.table.as_str()) else { continue };
                 // A row that was made anew meanwhile has its say.
-                if !self.row_exists(&table, &Value::from(&row.row_id))? {
+                if !self.row_exists(&table, [&Value::from(&row.row_id), &Value::from(&audience_key)])? {
                     match self.apply(&row, &audience_key, &Effect::Insert(columns)) {
                         Err(StoreError::Sql(error)) if is(&error, ffi::SQLITE_CONSTRAINT_UNIQUE) => continue,
                         placed => placed?,
                     }
                 }
-                self.unpark(&row)?;
+                self.unpark(&row, &audience_key)?;
                 moved = true;
             }
             if !moved {
@@ -110,18 +120,19 @@ impl SqliteTxn<'_> {
         Ok(())
     }
 
-    pub(super) fn is_displaced(&self, key: &RowKey) -> Result<bool, StoreError> {
-        Ok(self.has_displaced_rows()? && self.parked(key)?.is_some())
+    pub(super) fn is_displaced(&self, key: &RowKey, audience: &AudienceKey) -> Result<bool, StoreError> {
+        Ok(self.has_displaced_rows()? && self.parked(key, audience)?.is_some())
     }
 
-    fn unpark(&self, key: &RowKey) -> Result<(), StoreError> {
-        self.transaction.prepare_cached(&format!("DELETE FROM {DISPLACED} WHERE id = ?"))?.execute([key_of(key)])?;
+    fn unpark(&self, key: &RowKey, audience: &AudienceKey) -> Result<(), StoreError> {
+        let sql = format!("DELETE FROM {DISPLACED} WHERE {THE_ROW}");
+        self.transaction.prepare_cached(&sql)?.execute(place_of(key, audience))?;
         self.displaced.set(None);
         Ok(())
     }
 
-    fn parked(&self, key: &RowKey) -> Result<Option<Parked>, StoreError> {
-        Ok(self.parked_where("WHERE id = ?", [key_of(key)])?.pop())
+    fn parked(&self, key: &RowKey, audience: &AudienceKey) -> Result<Option<Parked>, StoreError> {
+        Ok(self.parked_where(&format!("WHERE {THE_ROW}"), place_of(key, audience))?.pop())
     }
 
     fn all_parked(&self) -> Result<Vec<Parked>, StoreError> {
@@ -150,9 +161,15 @@ impl SqliteTxn<'_> {
     }
 }
 
-/// One text for a row of any table, short enough for an undo entry's row id.
-fn key_of(row: &RowKey) -> String {
-    let name =
-        rmp_serde::to_vec(&(row.table.as_str(), row.row_id.as_str())).expect("BUG: texts have a MessagePack form");
+/// Rows are looked up by what they are: a file of an older version has ids that do not name the audience.
+const THE_ROW: &str = "table_name = ? AND row_id = ? AND audience_key = ?";
+
+fn place_of<'k>(key: &'k RowKey, audience: &'k AudienceKey) -> (&'k str, &'k str, &'k str) {
+    (key.table.as_str(), key.row_id.as_str(), audience.as_str())
+}
+
+/// One text for a row of any table and audience, short enough for an undo entry's row id.
+fn key_of(key: &RowKey, audience: &AudienceKey) -> String {
+    let name = rmp_serde::to_vec(&place_of(key, audience)).expect("BUG: texts have a MessagePack form");
     Uuid::new_v5(&Uuid::NAMESPACE_OID, &name).to_string()
 }

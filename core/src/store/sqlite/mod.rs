@@ -22,6 +22,7 @@ mod rows;
 mod status;
 mod tables;
 mod triggers;
+mod undo;
 mod words;
 #[cfg(test)]
 mod work;

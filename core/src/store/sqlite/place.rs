@@ -6,7 +6,8 @@
 //! - foreign keys are off: a reference may point to a row of an audience that is not visible here, and a cascade has its
 //!   own effects in the patch. They are on for actions, which fail on them as on any other rule;
 //! - CHECK constraints are passed over;
-//! - a value that is UNIQUE here and held by another row displaces that row ([`super::displaced`]);
+//! - a value that is UNIQUE here and held by another row displaces that row ([`super::displaced`]). So does an id: a row is
+//!   its table, its id and its audience, and while one that moved to another audience is here as both, one of them waits;
 //! - a column or a table that this database does not have is left out: the log keeps it;
 //! - a column that must not be NULL here and is not given is the one thing that cannot be passed over:
 //!   [`StoreError::Incompatible`].
@@ -21,7 +22,10 @@ use crate::action::quoted;
 use crate::model::{AudienceKey, Columns, Effect, RowKey, Value};
 use crate::store::{Displaced, SqlError, StoreError};
 
-/// What a statement does about a UNIQUE value that another row holds.
+/// Where a row is. An id alone may be that of a row of another audience.
+const THE_ROW: &str = "\"id\" = ? AND \"audience_key\" = ?";
+
+/// What a statement does about a UNIQUE value, or an id, that another row holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Conflict {
     /// It fails.
@@ -49,22 +53,22 @@ impl SqliteTxn<'_> {
         effect: &Effect,
         displaced: &mut Vec<Displaced>,
     ) -> Result<(), StoreError> {
-        if self.has_displaced_rows()? && self.is_taken_by_displaced(key, effect)? {
+        if self.has_displaced_rows()? && self.is_taken_by_displaced(key, audience, effect)? {
             return Ok(());
         }
         match self.apply(key, audience, effect) {
             Err(StoreError::Sql(constraint)) if is(&constraint, ffi::SQLITE_CONSTRAINT_UNIQUE) => {
-                let rows = self.displace(|| self.write_unchecked(key, audience, effect, Conflict::Replace), key)?;
                 let columns = unique_columns(&constraint, key);
-                let left = |row| Displaced { row, columns: columns.clone(), constraint: constraint.clone() };
-                displaced.extend(rows.into_iter().map(left));
+                displaced.extend(self.displace(key, audience, effect)?.into_iter().map(|(row, audience_key)| {
+                    Displaced { row, audience_key, columns: columns.clone(), constraint: constraint.clone() }
+                }));
                 Ok(())
             }
             placed => placed,
         }
     }
 
-    /// Gives a row an effect; a UNIQUE value that another row holds is an error.
+    /// Gives a row an effect; a UNIQUE value, or an id, that another row holds is an error.
     pub(super) fn apply(&self, key: &RowKey, audience: &AudienceKey, effect: &Effect) -> Result<(), StoreError> {
         match self.write(key, audience, effect, Conflict::Fail) {
             Err(StoreError::Sql(broken)) if is(&broken, ffi::SQLITE_CONSTRAINT_CHECK) => {
@@ -78,6 +82,11 @@ impl SqliteTxn<'_> {
             }
             written => written,
         }
+    }
+
+    /// Gives a row an effect, whatever CHECK says. Rows in its way go.
+    pub(super) fn force(&self, key: &RowKey, audience: &AudienceKey, effect: &Effect) -> Result<(), StoreError> {
+        self.write_unchecked(key, audience, effect, Conflict::Replace)
     }
 
     fn write_unchecked(
@@ -101,13 +110,11 @@ impl SqliteTxn<'_> {
         conflict: Conflict,
     ) -> Result<(), StoreError> {
         let Some(table) = self.capture.stored_table(key.table.as_str()) else { return Ok(()) };
-        let id = Value::from(&key.row_id);
+        let row = [&Value::from(&key.row_id), &Value::from(audience)];
         match effect {
-            Effect::Insert(columns) => self.set_row(&table, &id, &Value::from(audience), columns, conflict),
-            Effect::Update(columns) => self.update_row(&table, &id, columns, conflict),
-            Effect::Delete => {
-                self.run(&format!("DELETE FROM {} WHERE \"id\" = ?", quoted(&table.name)), &[&id]).map(drop)
-            }
+            Effect::Insert(columns) => self.set_row(&table, row, columns, conflict),
+            Effect::Update(columns) => self.update_row(&table, row, columns, conflict),
+            Effect::Delete => self.run(&format!("DELETE FROM {} WHERE {THE_ROW}", quoted(&table.name)), &row).map(drop),
             Effect::Nothing => Ok(()),
         }
     }
@@ -115,44 +122,49 @@ impl SqliteTxn<'_> {
     fn set_row(
         &self,
         table: &TrackedTable,
-        id: &Value,
-        audience: &Value,
+        row: [&Value; 2],
         columns: &Columns,
         conflict: Conflict,
     ) -> Result<(), StoreError> {
-        if conflict == Conflict::Replace && self.row_exists(table, id)? {
-            return self.update_row(table, id, columns, conflict);
+        if conflict == Conflict::Replace && self.row_exists(table, row)? {
+            return self.update_row(table, row, columns, conflict);
         }
+        let [id, audience] = row;
         let mut names = vec![quoted("id")];
         let mut values = vec![id];
-        if !table.audience_is_generated {
-            names.push(quoted("audience_key"));
-            values.push(audience);
-        }
         for (column, value) in columns.iter().filter(|(column, _)| table.columns.contains_key(*column)) {
             names.push(quoted(column));
             values.push(value);
         }
-        let into =
-            format!("INTO {} ({}) VALUES (?{})", quoted(&table.name), names.join(", "), ", ?".repeat(names.len() - 1));
-        let sets: Vec<String> = names[1..].iter().map(|name| format!("{name} = excluded.{name}")).collect();
+        // A row without other columns is set to its id, so that it counts as set.
+        let set = if names.len() > 1 { &names[1..] } else { &names[..] };
+        let sets: Vec<String> = set.iter().map(|name| format!("{name} = excluded.{name}")).collect();
+        if !table.audience_is_generated {
+            names.push(quoted("audience_key"));
+            values.push(audience);
+        }
+        let name = quoted(&table.name);
+        let into = format!("INTO {name} ({}) VALUES (?{})", names.join(", "), ", ?".repeat(names.len() - 1));
         let sql = match conflict {
             Conflict::Replace => format!("INSERT OR REPLACE {into}"),
-            Conflict::Fail if sets.is_empty() => format!("INSERT {into} ON CONFLICT (\"id\") DO NOTHING"),
-            Conflict::Fail => format!("INSERT {into} ON CONFLICT (\"id\") DO UPDATE SET {}", sets.join(", ")),
+            Conflict::Fail => format!(
+                "INSERT {into} ON CONFLICT (\"id\") DO UPDATE SET {} \
+                 WHERE {name}.\"audience_key\" = excluded.\"audience_key\"",
+                sets.join(", ")
+            ),
         };
-        self.run(&sql, &values).map(drop)
+        if self.run(&sql, &values)? == 0 { Err(id_is_taken(table)) } else { Ok(()) }
     }
 
     fn update_row(
         &self,
         table: &TrackedTable,
-        id: &Value,
+        row: [&Value; 2],
         columns: &Columns,
         conflict: Conflict,
     ) -> Result<(), StoreError> {
         let mut sets = Vec::with_capacity(columns.len());
-        let mut values = Vec::with_capacity(columns.len() + 1);
+        let mut values = Vec::with_capacity(columns.len() + row.len());
         for (column, value) in columns.iter().filter(|(column, _)| table.columns.contains_key(*column)) {
             sets.push(format!("{} = ?", quoted(column)));
             values.push(value);
@@ -160,15 +172,15 @@ impl SqliteTxn<'_> {
         if sets.is_empty() {
             return Ok(());
         }
-        values.push(id);
+        values.extend(row);
         let or = if conflict == Conflict::Replace { "OR REPLACE " } else { "" };
-        let sql = format!("UPDATE {or}{} SET {} WHERE \"id\" = ?", quoted(&table.name), sets.join(", "));
+        let sql = format!("UPDATE {or}{} SET {} WHERE {THE_ROW}", quoted(&table.name), sets.join(", "));
         self.run(&sql, &values).map(drop)
     }
 
-    pub(super) fn row_exists(&self, table: &TrackedTable, id: &Value) -> Result<bool, StoreError> {
-        let sql = format!("SELECT 1 FROM {} WHERE \"id\" = ?", quoted(&table.name));
-        Ok(self.transaction.prepare_cached(&sql)?.query_row([Bound(id)], |_| Ok(())).optional()?.is_some())
+    pub(super) fn row_exists(&self, table: &TrackedTable, row: [&Value; 2]) -> Result<bool, StoreError> {
+        let sql = format!("SELECT 1 FROM {} WHERE {THE_ROW}", quoted(&table.name));
+        Ok(self.transaction.prepare_cached(&sql)?.query_row(row.map(Bound), |_| Ok(())).optional()?.is_some())
     }
 
     fn run(&self, sql: &str, values: &[&Value]) -> Result<usize, StoreError> {
@@ -181,6 +193,12 @@ impl SqliteTxn<'_> {
 /// Whether the database refused for this reason.
 pub(super) fn is(error: &SqlError, code: i32) -> bool {
     matches!(error, SqlError::Database { code: found, .. } if *found == code)
+}
+
+/// What SQLite would say of an id that a row of another audience has, if the statement did not ask for less.
+fn id_is_taken(table: &TrackedTable) -> StoreError {
+    let message = format!("UNIQUE constraint failed: {}.id", table.name);
+    SqlError::Database { code: ffi::SQLITE_CONSTRAINT_UNIQUE, message }.into()
 }
 
 /// The columns that SQLite names: `UNIQUE constraint failed: table.one, table.two`.

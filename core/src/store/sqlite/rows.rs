@@ -1,12 +1,12 @@
-//! Application rows on SQLite: an action's statements, patches, undo.
+//! Application rows on SQLite: an action's statements, patches, savepoints.
 
-use rusqlite::{CachedStatement, OptionalExtension, params_from_iter};
+use rusqlite::{CachedStatement, params_from_iter};
 
 use super::SqliteTxn;
-use super::capture::{DISPLACED, Mode};
-use super::codec::{Bound, Image, check_storable, pack, read_rows, unpack};
+use super::capture::Mode;
+use super::codec::{Bound, check_storable, pack, read_rows};
 use super::words::says;
-use crate::model::{ActionId, AudienceKey, Effect, Operation, Patch, RowId, RowKey, TableName, Value};
+use crate::model::{ActionId, Effect, Patch, RowKey, Value};
 use crate::store::{Displaced, Row, RowStore, Sql, SqlError, StoreError};
 
 impl Sql for SqliteTxn<'_> {
@@ -33,56 +33,10 @@ impl SqliteTxn<'_> {
         Ok(self.transaction.prepare_cached(&format!("/* action */ {sql}"))?)
     }
 
-    pub(super) fn captured_where(&self, sql: &str, key: impl rusqlite::Params) -> Result<Vec<Captured>, StoreError> {
-        let mut statement = self.transaction.prepare_cached(sql)?;
-        let mut rows = statement.query(key)?;
-        let mut captured = Vec::new();
-        while let Some(row) = rows.next()? {
-            let damaged = |what| StoreError::Damaged { what };
-            let operation = row.get_ref(3)?.as_str().map_err(rusqlite::Error::from)?;
-            captured.push(Captured {
-                row: RowKey {
-                    table: TableName::new(row.get::<_, String>(0)?).map_err(|_| damaged("local_undo.table_name"))?,
-                    row_id: RowId::new(row.get::<_, String>(1)?).map_err(|_| damaged("local_undo.row_id"))?,
-                },
-                audience_key: AudienceKey::new(row.get::<_, String>(2)?)
-                    .map_err(|_| damaged("local_undo.audience_key"))?,
-                operation: Operation::parse(operation).ok_or_else(|| damaged("local_undo.operation"))?,
-                image: unpack(row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?, "local_undo.image")?,
-            });
-        }
-        Ok(captured)
-    }
-
     fn say(&self, sql: &str) -> Result<(), StoreError> {
         self.transaction.prepare_cached(sql)?.execute([])?;
         Ok(())
     }
-
-    fn undone(&self, sql: &str) -> Result<Option<ActionId>, StoreError> {
-        let id: Option<[u8; 16]> = self.transaction.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
-        Ok(id.map(|id| ActionId::from_uuid(uuid::Uuid::from_bytes(id))))
-    }
-
-    /// The effect that takes a captured one back.
-    fn undo(&self, captured: &Captured) -> Result<(), StoreError> {
-        let before = captured.image.0.clone();
-        let effect = match captured.operation {
-            Operation::Insert => Effect::Delete,
-            Operation::Update => Effect::Update(before),
-            Operation::Delete => Effect::Insert(before),
-            Operation::Nothing => Effect::Nothing,
-        };
-        self.apply(&captured.row, &captured.audience_key, &effect)
-    }
-}
-
-/// One row of `local_undo`.
-pub(super) struct Captured {
-    pub(super) row: RowKey,
-    pub(super) audience_key: AudienceKey,
-    operation: Operation,
-    pub(super) image: Image,
 }
 
 impl RowStore for SqliteTxn<'_> {
@@ -126,7 +80,7 @@ impl RowStore for SqliteTxn<'_> {
         applied?;
         let mut still = Vec::with_capacity(displaced.len());
         for displaced in displaced {
-            if self.is_displaced(&displaced.row)? {
+            if self.is_displaced(&displaced.row, &displaced.audience_key)? {
                 still.push(displaced);
             }
         }
@@ -157,11 +111,11 @@ impl RowStore for SqliteTxn<'_> {
     }
 
     fn newest_undone(&self) -> Result<Option<ActionId>, StoreError> {
-        self.undone("SELECT action_id FROM local_undo WHERE seq = (SELECT max(seq) FROM local_undo)")
+        self.action_of("SELECT action_id FROM local_undo WHERE seq = (SELECT max(seq) FROM local_undo)")
     }
 
     fn oldest_undone(&self) -> Result<Option<ActionId>, StoreError> {
-        self.undone("SELECT action_id FROM local_undo WHERE seq = (SELECT min(seq) FROM local_undo)")
+        self.action_of("SELECT action_id FROM local_undo WHERE seq = (SELECT min(seq) FROM local_undo)")
     }
 
     fn check_file(&self) -> Result<Vec<String>, StoreError> {
@@ -171,24 +125,7 @@ impl RowStore for SqliteTxn<'_> {
     }
 
     fn rewind(&self, action: ActionId) -> Result<Vec<RowKey>, StoreError> {
-        let first: Option<i64> = self
-            .transaction
-            .prepare_cached("SELECT min(seq) FROM local_undo WHERE action_id = ?")?
-            .query_row([action.as_uuid().as_bytes()], |row| row.get(0))?;
-        let Some(first) = first else { return Ok(Vec::new()) };
-        let newest_first = self.captured_where(
-            "SELECT table_name, row_id, audience_key, operation, image FROM local_undo WHERE seq >= ? ORDER BY seq DESC",
-            [first],
-        )?;
-        self.enforce_foreign_keys(false)?;
-        self.capture.set(Mode::Rewind);
-        let undone = newest_first.iter().try_for_each(|captured| self.undo(captured));
-        self.capture.close();
-        self.displaced.set(None);
-        undone?;
-        self.transaction.prepare_cached("DELETE FROM local_undo WHERE seq >= ?")?.execute([first])?;
-        let rows = newest_first.into_iter().map(|captured| captured.row);
-        Ok(rows.filter(|row| row.table.as_str() != DISPLACED).collect())
+        self.undo_from(action)
     }
 }
 

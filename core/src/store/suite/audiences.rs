@@ -149,9 +149,13 @@ pub fn a_digest_is_of_the_rows_alone(fixture: &impl StoreFixture) {
         let two = digest("p");
         assert_eq!(two.0, 2);
         let mut each = Vec::new();
-        txn.each_row(&mut |key, digest| each.push((key, digest))).expect("reads");
-        each.sort_by(|(one, _), (other, _)| one.cmp(other));
-        assert_eq!(each[1], (row("things", "t"), one.1), "the digest of one row is that of an audience with one");
+        txn.each_row(&mut |key, of, digest| each.push((key, of, digest))).expect("reads");
+        each.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        assert_eq!(
+            each[1],
+            (row("things", "t"), audience("p"), one.1),
+            "the digest of one row is that of an audience with one"
+        );
         act(txn, action(3), &["UPDATE things SET label = '' WHERE id = 't'"]);
         let empty = digest("p");
         act(txn, action(4), &["UPDATE things SET label = NULL WHERE id = 't'"]);

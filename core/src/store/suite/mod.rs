@@ -34,6 +34,7 @@ mod audiences;
 mod capturing;
 mod keeping;
 mod logging;
+mod moving;
 mod ordering;
 mod subject;
 mod transacting;
@@ -63,6 +64,13 @@ pub use keeping::{
 pub use logging::{
     a_patch_is_replaced_with_its_count, a_record_is_kept_whole, a_record_put_again_replaces_the_first,
     a_removed_record_leaves_nothing,
+};
+pub use moving::{
+    a_displaced_row_is_forgotten_with_its_audience, a_displaced_row_that_is_deleted_is_gone,
+    a_loaded_row_waits_for_its_id, a_rewind_displaces_what_came_without_a_trace,
+    a_rewind_displaces_what_returned_without_a_trace, a_row_that_moved_displaces_the_one_that_it_was,
+    an_effect_is_on_the_row_of_its_audience, contending_rows_are_rewound_beneath_a_snapshot,
+    contending_rows_are_rewound_exactly,
 };
 pub use ordering::{
     a_devices_actions_are_pending_again, the_ends_of_the_log_are_known, the_first_later_arrival_is_found,
@@ -165,6 +173,18 @@ macro_rules! store_suite {
             a_rewind_restores_a_row_inserted_anew,
             any_order_rewinds_bit_by_bit,
             the_ends_of_undo_are_known,
+        }
+        // Rows that contend.
+        $crate::store_suite! { @rules $fixture;
+            an_effect_is_on_the_row_of_its_audience,
+            a_row_that_moved_displaces_the_one_that_it_was,
+            a_displaced_row_that_is_deleted_is_gone,
+            a_loaded_row_waits_for_its_id,
+            a_displaced_row_is_forgotten_with_its_audience,
+            a_rewind_displaces_what_came_without_a_trace,
+            a_rewind_displaces_what_returned_without_a_trace,
+            contending_rows_are_rewound_exactly,
+            contending_rows_are_rewound_beneath_a_snapshot,
         }
         // Transactions.
         $crate::store_suite! { @rules $fixture;
