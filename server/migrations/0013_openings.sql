@@ -65,6 +65,9 @@ DECLARE
     seen_places bigint[];
     seen_keys text[];
     seen_cursors bigint[];
+    new_places bigint[];
+    new_keys text[];
+    new_cursors bigint[];
 BEGIN
     -- The second tells the triggers on tracked tables that what is written is in the log.
     PERFORM set_config('lock_timeout', lock_within, true), set_config('synchrotron.materializing', 'on', true);
@@ -83,17 +86,34 @@ BEGIN
         UNION ALL SELECT 'record', NULL, NULL, r.id, NULL, r.server_ingest_id, r.content_hash, NULL
             FROM synchrotron.compacted_records r WHERE r.id = ANY (ids);
 
-    -- By the app's view, as synchrotron.audiences_of tells them, for all users at once.
+    -- By the app's view, as synchrotron.audiences_of tells them, for all users at once. Of what is no audience there is no
+    -- head.
     SELECT array_agg(u.place - 1), array_agg(a.key), array_agg((u.basis ->> a.key)::bigint)
         INTO seen_places, seen_keys, seen_cursors
         FROM unnest(users, bases::jsonb[]) WITH ORDINALITY AS u(user_id, basis, place)
         CROSS JOIN LATERAL (SELECT DISTINCT v.audience_key::text COLLATE "C" AS key
-            FROM synchrotron.user_audiences v WHERE v.user_id = u.user_id AND v.audience_key IS NOT NULL) AS a;
+            FROM synchrotron.user_audiences v WHERE v.user_id = u.user_id
+            AND octet_length(v.audience_key::text) BETWEEN 1 AND 512) AS a;
     RETURN QUERY SELECT 'audience', s.place, s.key, NULL::uuid, NULL::uuid, NULL::bigint, NULL::bytea, NULL::bytea
         FROM unnest(seen_places, seen_keys) AS s(place, key);
 
     RETURN QUERY SELECT 'head', NULL::bigint, h.audience_key, NULL::uuid, NULL::uuid, h.head, NULL::bytea, NULL::bytea
         FROM synchrotron.lock_heads(touched, CASE WHEN gates_visible THEN seen_keys END, numbers) h;
+
+    -- Whoever had a head that was waited for may have founded its audience, and for this user, too.
+    SELECT array_agg(n.place), array_agg(n.key), array_agg((bases[n.place + 1]::jsonb ->> n.key)::bigint)
+        INTO new_places, new_keys, new_cursors
+        FROM (SELECT t.place, t.key FROM unnest(audience_places, audience_keys) AS t(place, key)
+            EXCEPT SELECT s.place, s.key FROM unnest(seen_places, seen_keys) AS s(place, key)) AS n
+        WHERE EXISTS (SELECT FROM synchrotron.user_audiences v
+            WHERE v.user_id = users[n.place + 1] AND v.audience_key = n.key);
+    IF new_places IS NOT NULL THEN
+        RETURN QUERY SELECT 'audience', s.place, s.key, NULL::uuid, NULL::uuid, NULL::bigint, NULL::bytea, NULL::bytea
+            FROM unnest(new_places, new_keys) AS s(place, key);
+        seen_places := seen_places || new_places;
+        seen_keys := seen_keys || new_keys;
+        seen_cursors := seen_cursors || new_cursors;
+    END IF;
 
     RETURN QUERY
         SELECT 'age', floors.place, NULL::text, NULL::uuid, NULL::uuid, max(floors.clock), NULL::bytea, NULL::bytea FROM (

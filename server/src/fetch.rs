@@ -14,8 +14,9 @@ use sqlx_postgres::{PgConnection, PgPool};
 use synchrotron_core::model::{AudienceKey, ClientId, Cursor, Cursors, UserId};
 use synchrotron_core::wire::{AudienceHead, Fault, FaultCode, FetchPage, FetchRequest};
 
+use crate::audiences::named;
 use crate::metrics::METRICS;
-use crate::pg::{Acting, Actor, query, read_log, unreadable};
+use crate::pg::{Acting, Actor, query, read_log};
 use crate::read::{self, ReadError};
 use crate::settings::Settings;
 
@@ -69,12 +70,13 @@ pub(crate) async fn audience_heads(
     .bind(*client_id.as_uuid())
     .fetch_all(conn)
     .await?;
-    let head = |row: &sqlx_postgres::PgRow| {
-        let audience_key = AudienceKey::new(row.try_get::<String, _>(0)?);
-        let audience_key = audience_key.map_err(unreadable)?;
-        Ok(AudienceHead { audience_key, head: Cursor::new(row.try_get(1)?), retained: Cursor::new(row.try_get(2)?) })
-    };
-    rows.iter().map(head).collect()
+    let mut heads = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let Some(audience_key) = named(row.try_get(0)?) else { continue };
+        let (head, retained) = (Cursor::new(row.try_get(1)?), Cursor::new(row.try_get(2)?));
+        heads.push(AudienceHead { audience_key, head, retained });
+    }
+    Ok(heads)
 }
 
 /// What is compacted away cannot be fetched: a device that may lack it takes a snapshot.

@@ -5,6 +5,7 @@
 //! call one function of it, and encode.
 
 pub mod api;
+mod audiences;
 pub mod auth;
 mod capture;
 pub mod check;

@@ -1,6 +1,6 @@
 //! How much one user may have of what all share: so much at once, and so much in a second.
 //!
-//! Place in the journey: before an upload waits, before an HTTP request is read, before a device listens. Whoever takes
+//! Place in the journey: before an upload waits, before a request is read, before a device listens or begins a snapshot. Whoever takes
 //! more than its share is told when to come back.
 
 use std::collections::HashMap;

@@ -21,11 +21,12 @@ use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
 use crate::StartError;
+use crate::audiences::{audiences_of, audiences_of_all};
 use crate::auth::Principal;
 use crate::capture;
 use crate::clock::now_ms;
 use crate::fetch;
-use crate::ingest::{Ingest, IngestQueue, audiences_of, audiences_of_all, bind_client, foreign_client, read_epoch};
+use crate::ingest::{Ingest, IngestQueue, bind_client, foreign_client, read_epoch};
 use crate::materialize::Catalogue;
 use crate::metrics::{METRICS, outcome_word};
 use crate::observe::observe;

@@ -12,12 +12,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx_core::row::Row;
 use sqlx_postgres::PgConnection;
-use synchrotron_core::model::{AudienceKey, ClientId, Cursor, Cursors, UserId};
+use synchrotron_core::model::{AudienceKey, ClientId, Cursor, Cursors};
 use synchrotron_core::wire::Outcome;
 
 use super::opening::Opening;
 use super::pass::Candidate;
-use crate::pg::{query, unreadable};
+use crate::pg::query;
 use crate::settings::HeadGate;
 
 /// The heads of uploads' audiences, locked until the transaction ends, and numbers that were drawn under the locks.
@@ -72,36 +72,6 @@ pub(super) async fn forget(conn: &mut PgConnection, locked: &BTreeSet<&AudienceK
         .execute(conn)
         .await
         .map(drop)
-}
-
-/// The user's audiences now, by the app's view; read as the server.
-pub(crate) async fn audiences_of(
-    conn: &mut PgConnection,
-    user_id: &UserId,
-) -> Result<BTreeSet<AudienceKey>, sqlx_core::Error> {
-    Ok(audiences_of_all(conn, &BTreeSet::from([user_id])).await?.into_values().next().unwrap_or_default())
-}
-
-/// The audiences of several users.
-pub(crate) async fn audiences_of_all<'u>(
-    conn: &mut PgConnection,
-    users: &BTreeSet<&'u UserId>,
-) -> Result<BTreeMap<&'u UserId, BTreeSet<AudienceKey>>, sqlx_core::Error> {
-    let rows = query(
-        "/* audiences */ SELECT u.user_id, a FROM unnest($1::text[]) AS u(user_id) \
-         CROSS JOIN LATERAL synchrotron.audiences_of(u.user_id) a WHERE a IS NOT NULL",
-    )
-    .bind(users.iter().map(|user_id| user_id.as_str()).collect::<Vec<_>>())
-    .fetch_all(conn)
-    .await?;
-    let mut audiences: BTreeMap<&UserId, BTreeSet<AudienceKey>> =
-        users.iter().map(|user_id| (*user_id, BTreeSet::new())).collect();
-    for row in &rows {
-        let user_id = UserId::new(row.try_get::<String, _>(0)?).map_err(unreadable)?;
-        let of_user = audiences.get_mut(&user_id).expect("BUG: only these users were asked for");
-        of_user.insert(AudienceKey::new(row.try_get::<String, _>(1)?).map_err(unreadable)?);
-    }
-    Ok(audiences)
 }
 
 /// Judges the uploads of one transaction, one after the other.

@@ -5,8 +5,11 @@
 //!
 //! # Invariants
 //! - Uploads are first taken together, which nearly always goes well. If it does not, all is taken back and begun again:
-//!   one that cannot be taken is left out, and then tried alone within a savepoint. So nobody is refused for what another
-//!   sent, and each answer is what it would be if the uploads had come one by one.
+//!   one that cannot be taken is left out, and then tried alone within a savepoint, after the others: so is one that writes
+//!   to an audience which its user may be in only by what an earlier one writes. So nobody is refused for what another sent,
+//!   and each answer is what it would be if the uploads had come one by one.
+//! - A group that meets a lock which somebody else holds is taken back as a whole, and leaves nothing; the queue tries each
+//!   in a transaction of its own.
 //! - Whoever is refused leaves nothing: the transaction goes back to the savepoint.
 //! - Answers are told after the commit, and those that bind are kept in it.
 

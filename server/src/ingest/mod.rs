@@ -1,7 +1,8 @@
 //! Uploads → log rows, canonical rows and outbox rows, many in one transaction; or outcomes that say why not.
 //!
 //! Place in the journey: between `upload` and `publish`, for every transport. An upload waits in the [`queue`] until a
-//! worker takes it, with all that wait beside it, into one transaction ([`group`]). The hops there, in order: [`opening`],
+//! worker takes it, with all that wait beside it, into one transaction ([`group`]); where one holds up the others, each goes
+//! [`alone`]. The hops there, in order: [`opening`],
 //! which locks and reads; [`known`], [`validate`], [`age`] and [`gate`], which judge; [`append`],
 //! [`materialize`](crate::materialize), commit.
 //!
@@ -12,6 +13,7 @@
 //! - Trouble of the server is never a rejection: rejected work is set aside by the device, retried work is not.
 
 mod age;
+mod alone;
 mod answers;
 mod append;
 mod fresh;
@@ -31,7 +33,6 @@ use std::sync::Arc;
 use synchrotron_core::model::{ActionId, UserId};
 use synchrotron_core::wire::{Fault, FaultCode, Outcome, RejectionKind, UploadBatch};
 
-pub(crate) use gate::{audiences_of, audiences_of_all};
 pub(crate) use known::{bind_client, read_epoch};
 #[cfg(test)]
 pub(crate) use opening::OPEN;

@@ -3,7 +3,7 @@
 //!
 //! Place in the journey: first hop of a group's transaction. In this order, each seeing what those left who held the lock
 //! before: the devices' rows are locked; earlier answers, known records and the users' audiences are read; the heads are
-//! locked, and numbers drawn; what the log says under them is read, by which [`age`](super::age) and [`gate`](super::gate)
+//! locked, and numbers drawn; memberships are read that came with what a head was waited for; what the log says under them is read, by which [`age`](super::age) and [`gate`](super::gate)
 //! judge, and [`materialize`](crate::materialize) tells late effects. See `migrations/0013_openings.sql`.
 //!
 //! # Invariants
@@ -22,6 +22,7 @@ use super::age::Places;
 use super::gate::LockedHeads;
 use super::group::Open;
 use super::known::Known;
+use crate::audiences::named;
 use crate::pg::{Positions, query, unreadable};
 use crate::settings::HeadGate;
 
@@ -142,7 +143,7 @@ impl Opening {
                 let number = ServerIngestId::new(row.try_get("number")?);
                 self.known.add(ActionId::from_uuid(row.try_get("id")?), number, hash_of(row)?);
             }
-            "audience" => drop(self.audiences.entry(place()?).or_default().insert(key()?)),
+            "audience" => self.audiences.entry(place()?).or_default().extend(named(row.try_get("key")?)),
             "head" => self.heads.add(row.try_get("key")?, row.try_get("number")?),
             "age" => drop(self.ages.insert(place()?, Hlc::from_packed(row.try_get("number")?))),
             "unseen" => drop(self.unseen.insert((place()?, key()?))),

@@ -13,12 +13,13 @@ use super::age;
 use super::answers::Answers;
 use super::append::{self, Author};
 use super::fresh;
-use super::gate::{Gate, LockedHeads, audiences_of};
+use super::gate::{Gate, LockedHeads};
 use super::group::Open;
 use super::known;
 use super::opening::Opening;
 use super::validate::{self, Measured};
 use super::{Ingest, Rejection};
+use crate::audiences::audiences_of;
 use crate::clock::now_ms;
 use crate::materialize::{MaterializeError, Materializer, Pace, Refused};
 use crate::outbox::Fresh;
@@ -155,7 +156,7 @@ impl Pass<'_, '_> {
         place: usize,
         candidate: &'g Candidate<'g>,
         gate: &Gate<'_>,
-    ) -> Result<Result<Admitted<'g>, Outcome>, sqlx_core::Error> {
+    ) -> Result<Result<Admitted<'g>, Outcome>, PassError> {
         let Open { upload, records, .. } = candidate.open;
         let ids = match self.opening.known.of(records) {
             Ok(ids) if ids.len() == records.len() => return Ok(Err(Outcome::Accepted { ids })),
@@ -166,12 +167,17 @@ impl Pass<'_, '_> {
         let judged = self.check(&new).and_then(|()| {
             age::admit(self.opening, candidate.open.place)?;
             gate.admit(self.ingest.settings.head_gate, candidate)?;
-            Ok(founded_audiences(&new, candidate.visible, &self.opening.heads, gate)?)
+            Ok(founded_audiences(&new, candidate.visible, &self.opening.heads)?)
         });
         let founded = match judged {
             Ok(founded) => founded,
             Err(outcome) => return Ok(Err(outcome)),
         };
+        if let Some((audience_key, action)) = founded.iter().find(|(key, _)| gate.is_written(key)) {
+            // The one before may found it, and for this user, too: that shows when it is written.
+            let outcome = Box::new(foreign_audience(*action, audience_key).into());
+            return Err(PassError::Refused { place: candidate.open.place, outcome });
+        }
         if let Err(rejection) = known::check_amended(tx, &new, &upload.user_id, candidate.visible).await? {
             return Ok(Err(rejection.into()));
         }
@@ -268,12 +274,11 @@ fn founded_audiences<'b>(
     new: &[&Measured<'b>],
     visible: &BTreeSet<AudienceKey>,
     heads: &LockedHeads,
-    gate: &Gate<'_>,
 ) -> Result<BTreeMap<&'b AudienceKey, ActionId>, Rejection> {
     let mut founded = BTreeMap::new();
     for record in new {
         for patch in record.upload.rows.iter().filter(|patch| !visible.contains(&patch.audience_key)) {
-            if heads.head(&patch.audience_key) > 0 || gate.is_written(&patch.audience_key) {
+            if heads.head(&patch.audience_key) > 0 {
                 return Err(foreign_audience(record.upload.id, &patch.audience_key));
             }
             founded.entry(&patch.audience_key).or_insert(record.upload.id);

@@ -7,7 +7,8 @@
 //! - Every upload gets one outcome, unless its caller has left. One whose caller has left is decided all the same.
 //! - A group has one upload of a device at most; of several, the later wait.
 //! - What holds up one upload, such as a row that a long transaction has locked, holds up a worker and the others of its
-//!   group for a moment only: then each is tried alone, beside the workers.
+//!   group for a moment only: then each is tried alone, beside the workers, and only one that is held up again waits for as
+//!   long as that may take ([`alone`](super::alone)).
 //! - A user that sends too much is told to come back, and keeps nobody else waiting.
 
 use std::panic::AssertUnwindSafe;
@@ -17,10 +18,11 @@ use std::time::Duration;
 use futures::FutureExt;
 use synchrotron_core::model::UserId;
 use synchrotron_core::wire::{Outcome, UploadBatch};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::alone::Alone;
 use super::line::{Company, Line, Waiting};
 use super::{Ingest, RETRY_AFTER_MS, Upload};
 use crate::limits::UserLimits;
@@ -44,7 +46,7 @@ impl IngestQueue {
             ingest: Arc::new(ingest),
             line: Arc::new(tokio::sync::Mutex::new(Line::of(receiver))),
             company: Arc::new(Company::none()),
-            alone: Arc::new(Semaphore::new(usize::try_from(bounds.alone_max).unwrap_or(Semaphore::MAX_PERMITS))),
+            alone: Arc::new(Alone::new(bounds.alone_max)),
         };
         let mut workers = JoinSet::new();
         for _worker in 0..bounds.workers {
@@ -78,12 +80,11 @@ fn retry(after: Duration) -> Outcome {
 }
 
 #[derive(Debug, Clone)]
-struct Worker {
-    ingest: Arc<Ingest>,
+pub(super) struct Worker {
+    pub(super) ingest: Arc<Ingest>,
     line: Arc<tokio::sync::Mutex<Line>>,
     company: Arc<Company>,
-    /// Room for uploads that are tried alone.
-    alone: Arc<Semaphore>,
+    pub(super) alone: Arc<Alone>,
 }
 
 impl Worker {
@@ -99,21 +100,15 @@ impl Worker {
             let (uploads, began) = (group.len(), Instant::now());
             let taken = self.take(group, bounds.group_lock_within, is_worth_another_try).await;
             self.company.answered(uploads, began);
-            for waiting in taken.err().into_iter().flatten() {
-                let (worker, alone) = (self.clone(), Arc::clone(&self.alone));
-                tokio::spawn(async move {
-                    let _room = alone.acquire_owned().await;
-                    let taken = worker.take(vec![waiting], bounds.lock_within, |_, _| false).await;
-                    // It panicked again, alone: its caller hears of it by the answer that is dropped.
-                    drop(taken);
-                });
+            if let Err(group) = taken {
+                self.try_each_alone(group);
             }
         }
     }
 
     /// Decides a group and tells the outcomes. A group that met trouble for which another try is worth it, or whose
     /// work panicked, is given back.
-    async fn take(
+    pub(super) async fn take(
         &self,
         group: Vec<Waiting>,
         lock_within: Duration,
@@ -152,7 +147,7 @@ impl Worker {
 
 /// Whether uploads that met this together are worth trying alone: one may have waited for a lock that somebody holds for
 /// long, or be a riddle to Postgres. When Postgres itself is in trouble, trying each alone would only take longer.
-fn is_worth_another_try(error: &sqlx_core::Error, uploads: usize) -> bool {
+pub(super) fn is_worth_another_try(error: &sqlx_core::Error, uploads: usize) -> bool {
     match error {
         sqlx_core::Error::Database(error) => match error.code().as_deref() {
             // lock_not_available

@@ -18,6 +18,9 @@ pub struct HttpSettings {
     /// How long a request's body may take to arrive.
     #[serde(rename = "body_seconds_max", with = "seconds")]
     pub body_within: Duration,
+    /// How long a peer may take none of the bytes that wait for it.
+    #[serde(rename = "write_seconds_max", with = "seconds")]
+    pub write_within: Duration,
     /// How many requests are served at once; more are told to come back.
     pub requests_max: usize,
     /// How many of them may be one user's.
@@ -51,6 +54,7 @@ impl Default for HttpSettings {
             connections_max: 20_000,
             head_within: Duration::from_secs(30),
             body_within: Duration::from_secs(30),
+            write_within: Duration::from_secs(30),
             requests_max: 256,
             requests_per_user_max: 32,
             requests_per_second_per_user: 200,
@@ -73,6 +77,7 @@ impl HttpSettings {
             ("http.connections_max", self.connections_max as u64),
             ("http.head_seconds_max", millis(self.head_within)),
             ("http.body_seconds_max", millis(self.body_within)),
+            ("http.write_seconds_max", millis(self.write_within)),
             ("http.requests_max", self.requests_max as u64),
             ("http.requests_per_user_max", self.requests_per_user_max as u64),
             ("http.streams_max", self.streams_max as u64),

@@ -16,13 +16,14 @@ pub struct UploadSettings {
     pub group_uploads_max: usize,
     /// A transaction takes no further upload when it has this many records.
     pub group_records_max: usize,
-    /// How long a worker waits for a lock that somebody else holds, before each upload of its transaction is tried alone.
+    /// How long a worker waits for a lock that somebody else holds, before each upload of its transaction is tried alone;
+    /// and how long that waits.
     #[serde(rename = "group_lock_within_ms", with = "millis")]
     pub group_lock_within: Duration,
-    /// How long an upload that is tried alone waits for a lock.
+    /// How long an upload that met a lock alone waits for it when it is tried again.
     #[serde(rename = "lock_within_ms", with = "millis")]
     pub lock_within: Duration,
-    /// How many uploads are tried alone at once.
+    /// How many uploads are tried alone at once; and how many of those that met a lock alone.
     pub alone_max: u32,
     /// The most uploads that wait; more are told to come back.
     pub waiting_max: usize,

@@ -16,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::header;
 use super::rows::Rows;
+use crate::limits::Share;
 use crate::materialize::{Catalogue, FORMS};
 use crate::pg::{Acting, Actor, query};
 use crate::read::{self, ReadError};
@@ -42,8 +43,11 @@ struct Source {
     ready: VecDeque<(SnapshotRow, usize)>,
     /// Whether nothing comes after what is ready.
     ended: bool,
-    _room: OwnedSemaphorePermit,
+    _room: Room,
 }
+
+/// The room that a snapshot takes from before it begins until it has ended: its user's, and that of all.
+pub(super) type Room = (Share, OwnedSemaphorePermit);
 
 impl Chunks {
     /// Begins the consistent read and reads its first chunk.
@@ -53,7 +57,7 @@ impl Chunks {
         catalogue: &Arc<Catalogue>,
         user_id: &UserId,
         request: &SnapshotRequest,
-        (snapshot_id, room): (SnapshotId, OwnedSemaphorePermit),
+        (snapshot_id, room): (SnapshotId, Room),
     ) -> Result<Self, ReadError> {
         let mut tx = read::begin(pool).await?;
         read::admit(&mut tx, user_id, request.client_id, request.epoch).await?;

@@ -51,12 +51,6 @@ impl Registry {
         Some(Arc::clone(&entry.held))
     }
 
-    /// How many of a user's snapshots are open, other than this device's.
-    pub(super) fn count_open(&self, user_id: &UserId, other_than: ClientId) -> usize {
-        let of_user = |entry: &&Entry| entry.held.user_id == *user_id && entry.held.client_id != other_than;
-        self.entries().values().filter(of_user).filter(|entry| entry.open).count()
-    }
-
     /// How many snapshots are open.
     pub(super) fn open_count(&self) -> usize {
         self.entries().values().filter(|entry| entry.open).count()

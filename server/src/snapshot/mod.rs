@@ -36,7 +36,8 @@ pub use process::ProcessId;
 pub(crate) use rows::{read as read_row, rows_of};
 
 use crate::StartError;
-use crate::ingest::audiences_of;
+use crate::audiences::audiences_of;
+use crate::limits::UserLimits;
 use crate::materialize::Catalogue;
 use crate::pg;
 use crate::read::{self, ReadError};
@@ -54,6 +55,8 @@ pub(crate) struct Snapshots {
     process: ProcessId,
     held: Registry,
     room: Arc<Semaphore>,
+    /// What each user has of it.
+    users: UserLimits,
     digest_room: Semaphore,
 }
 
@@ -69,6 +72,7 @@ impl Snapshots {
             process: ProcessId::new(),
             held: Registry::default(),
             room: Arc::new(room(bounds.open_max)),
+            users: UserLimits::new(usize::try_from(bounds.open_per_user_max).unwrap_or(usize::MAX), None),
             digest_room: room(bounds.digests_max),
         });
         let (snapshots, every) = (Arc::downgrade(&started), sweep_every(bounds.idle_max));
@@ -114,16 +118,13 @@ impl Snapshots {
         }
         self.held.sweep(bounds);
         self.held.remove_device(user_id, request.client_id);
-        let of_user = self.held.count_open(user_id, request.client_id);
-        if of_user >= usize::try_from(bounds.open_per_user_max).unwrap_or(usize::MAX) {
-            return Err(busy("the user's other devices take as many snapshots as they may").into());
-        }
-        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
-            return Err(busy("too many snapshots at once").into());
-        };
+        let share = self.users.admit(user_id, 1);
+        let share = share.map_err(|_after| busy("the user's devices take as many snapshots as they may"))?;
+        let place = Arc::clone(&self.room).try_acquire_owned();
+        let place = place.map_err(|_| busy("too many snapshots at once"))?;
         let id = self.process.new_snapshot();
         let Self { pool, settings, catalogue, .. } = self;
-        let chunks = Chunks::begin(pool, settings, catalogue, user_id, request, (id, room)).await?;
+        let chunks = Chunks::begin(pool, settings, catalogue, user_id, request, (id, (share, place))).await?;
         let first = chunks.kept().clone();
         let held = Held {
             user_id: user_id.clone(),

@@ -8,6 +8,7 @@ use synchrotron_core::model::{AudienceKey, Cursor, Cursors, Epoch, UserId};
 use uuid::Uuid;
 
 use super::settled::Probe;
+use crate::audiences::named;
 use crate::pg::{query, unreadable};
 
 /// The history, the newest number, and the bounds of a snapshot. The snapshot is older than the number by a moment:
@@ -38,7 +39,11 @@ pub(super) async fn moved(conn: &mut PgConnection, known: &Cursors) -> Result<Cu
         .bind(known.values().map(|head| head.get()).collect::<Vec<_>>())
         .fetch_all(conn)
         .await?;
-    rows.iter().map(|row| audience(row, 0)).collect()
+    let moved = |row: &PgRow| {
+        let audience_key = AudienceKey::new(row.try_get::<String, _>(0)?).map_err(unreadable)?;
+        Ok((audience_key, Cursor::new(row.try_get(1)?)))
+    };
+    rows.iter().map(moved).collect()
 }
 
 /// A user without audiences is left out.
@@ -50,13 +55,8 @@ pub(super) async fn heads(
     let mut heads: BTreeMap<UserId, Cursors> = BTreeMap::new();
     for row in &rows {
         let user_id = UserId::new(row.try_get::<String, _>(0)?).map_err(unreadable)?;
-        let (audience_key, head) = audience(row, 1)?;
-        heads.entry(user_id).or_default().insert(audience_key, head);
+        let Some(audience_key) = named(row.try_get(1)?) else { continue };
+        heads.entry(user_id).or_default().insert(audience_key, Cursor::new(row.try_get(2)?));
     }
     Ok(heads)
-}
-
-fn audience(row: &PgRow, at: usize) -> Result<(AudienceKey, Cursor), sqlx_core::Error> {
-    let audience_key = AudienceKey::new(row.try_get::<String, _>(at)?).map_err(unreadable)?;
-    Ok((audience_key, Cursor::new(row.try_get(at + 1)?)))
 }

@@ -18,6 +18,7 @@ use synchrotron_server::api::http::{router, serve};
 use synchrotron_server::auth::TokenVerifier;
 use synchrotron_server::service::Service;
 use synchrotron_server::settings::Settings;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -51,6 +52,8 @@ pub(crate) struct Api {
     pub(crate) media: Media,
     /// Ends it.
     pub(crate) stop: CancellationToken,
+    /// Until when it runs.
+    pub(crate) served: JoinHandle<()>,
 }
 
 impl Api {
@@ -80,10 +83,10 @@ impl Api {
         let app = router(service, Arc::new(verifier), stop.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
-        tokio::spawn(serve(listener, app, settings.http, stop.clone()));
+        let served = tokio::spawn(serve(listener, app, settings.http, stop.clone()));
         // Whoever is first: clients with TLS want it whatever their URL.
         let _earlier = rustls::crypto::ring::default_provider().install_default();
-        Self { url, database, client: Client::new(), media: Media::default(), stop }
+        Self { url, database, client: Client::new(), media: Media::default(), stop, served }
     }
 
     /// The network of a device of this user.

@@ -129,6 +129,22 @@ impl Events {
     }
 }
 
+/// One look is for all who listen, so what cannot be read of one user would be missed by all.
+#[tokio::test]
+async fn a_key_that_is_no_audience_keeps_nobody_from_hearing() {
+    let api = Api::start().await;
+    for name in ["alice", "eve"] {
+        api.allow(&user(name), &audience("project:1")).await;
+    }
+    let mut connection = PgConnection::connect(&api.database).await.expect("connects");
+    connection.execute("INSERT INTO members VALUES ('eve', ''), ('eve', repeat('x', 600))").await.expect("inserts");
+    let mut eve = Events::open(&api, &token("eve", 3_600), None).await;
+    let mut alice = Events::open(&api, &token("alice", 3_600), None).await;
+    let head = book(&api, "eve", "project:1").await;
+    alice.head_of("project:1", head).await;
+    assert_eq!(eve.head_of("project:1", head).await.heads.len(), 1);
+}
+
 #[tokio::test]
 async fn a_stream_tells_of_the_users_audiences_and_of_no_others() {
     let api = Api::start().await;

@@ -12,6 +12,7 @@ mod jwks;
 mod lifecycle;
 mod limits;
 mod listening;
+mod slow_readers;
 mod snapshots;
 mod tokens;
 mod watched;

@@ -4,16 +4,32 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt};
+use serde_json::json;
 use synchrotron_core::network::{Network, NetworkError};
 use synchrotron_core::wire::SessionRequest;
+use synchrotron_nats::subjects::UserToken;
 use synchrotron_server::Server;
 use synchrotron_testkit::{NatsCluster, NatsOptions, NatsServer, ServiceError, wait_for};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
-use crate::stack::{PATIENCE, Stack, conf, key};
+use crate::stack::{PATIENCE, Stack, conf, key, token};
 
 /// How often it was let in.
 fn connects(client: &async_nats::Client) -> u64 {
     client.statistics().connects.load(Ordering::Relaxed)
+}
+
+/// Waits until the rights of all connections were looked at so often: who loses an audience is cut off by such a look.
+async fn looks_at_all(stack: &Stack, times: usize) {
+    for time in 0..times {
+        let user = format!("witness-{time}");
+        stack.allow(&user, "project:witnessed").await;
+        let witness = stack.raw(&user).await;
+        stack.forbid(&user, "project:witnessed").await;
+        wait_for("a look", PATIENCE, async || (connects(&witness) > 1).then_some(())).await.expect("cut off");
+    }
 }
 
 #[tokio::test]
@@ -105,6 +121,39 @@ async fn a_device_that_knows_first_need_not_wait() {
     assert_eq!(events.slice().await.audience_key, key("project:2"));
 }
 
+/// A connection by hand, which costs next to nothing.
+async fn bare_connection(address: &str, user: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.expect("connects");
+    let options = json!({ "verbose": false, "auth_token": token(user, 3_600), "protocol": 1 });
+    stream.write_all(format!("CONNECT {options}\r\nPING\r\n").as_bytes()).await.expect("sends");
+    let mut answer = String::new();
+    while !answer.contains("PONG") {
+        let mut bytes = [0; 4_096];
+        let count = timeout(PATIENCE, stream.read(&mut bytes)).await.expect("in time").expect("answers");
+        assert_ne!(count, 0, "not let in: {answer}");
+        answer.push_str(std::str::from_utf8(&bytes[..count]).expect("text"));
+    }
+    stream
+}
+
+/// NATS lists a thousand connections at a time, and a process that begins knows of none but by that.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_more_connections_than_one_list_holds_none_keeps_its_rights() {
+    let mut stack = Stack::start().await;
+    stack.allow("mallory", "project:1").await;
+    let address = stack.nats_url.trim_start_matches("nats://").to_owned();
+    let connecting = futures::stream::iter(0..1_100).map(|_| bare_connection(&address, "mallory"));
+    let connections: Vec<TcpStream> = connecting.buffer_unordered(32).collect().await;
+    stack.server.shutdown().await;
+    stack.server = Server::start(stack.settings.clone()).await.expect("starts");
+    stack.is_live().await;
+    stack.forbid("mallory", "project:1").await;
+    for mut connection in connections {
+        let mut rest = Vec::new();
+        let _reset = timeout(PATIENCE, connection.read_to_end(&mut rest)).await.expect("cut off");
+    }
+}
+
 #[tokio::test]
 async fn connections_outlive_the_process_that_let_them_in_and_their_rights_do_not() {
     let stack = Stack::start().await;
@@ -119,6 +168,17 @@ async fn connections_outlive_the_process_that_let_them_in_and_their_rights_do_no
     assert_eq!(connects(&raw), before, "connections do not depend on a process");
     stack.forbid("mallory", "project:1").await;
     wait_for("the end", PATIENCE, async || (connects(&raw) > before).then_some(())).await.expect("cut off");
+}
+
+/// What the app's view says of eve is no audience. Nobody else keeps rights for that.
+#[tokio::test]
+async fn a_key_that_is_no_audience_keeps_nobodys_rights_alive() {
+    let stack = Stack::start().await;
+    let eve = stack.device("eve", &["project:1"]).await;
+    stack.execute("INSERT INTO members VALUES ('eve', ''), ('eve', repeat('x', 600))").await;
+    loses_and_hears_no_more(&stack).await;
+    let session = eve.network.session(&SessionRequest { client_id: eve.client_id }).await.expect("served");
+    assert_eq!(session.audiences.len(), 1);
 }
 
 #[tokio::test]
@@ -147,6 +207,14 @@ async fn more_audiences_than_nats_can_be_told_are_polled() {
     let refused = alice.network.subscribe(&[key(&keys[0])]).await;
     assert!(matches!(refused, Err(NetworkError::NotPermitted { .. })), "{:?}", refused.err());
     assert_eq!(alice.session.audiences.len(), 2_000);
+    // Those who look after connections would have granted no more than that, however often they look.
+    let raw = stack.raw("alice").await;
+    let mut renewals = raw.subscribe(stack.subjects.ctl(&UserToken::of(&alice.user))).await.expect("sends");
+    stack.settle(&raw, &alice).await;
+    looks_at_all(&stack, 3).await;
+    stack.settle(&raw, &alice).await;
+    assert!(renewals.next().now_or_never().is_none(), "it is told to connect anew");
+    assert_eq!(connects(&raw), 1);
 }
 
 /// A device that is in a new audience before its connection may hear it gets a connection with the rights of now. Whoever

@@ -7,11 +7,18 @@ use sqlx_core::executor::Executor;
 use synchrotron_core::model::{Effect, Patch, Value};
 use synchrotron_core::wire::{Outcome, RejectionKind, UploadBatch};
 use synchrotron_server::settings::UploadSettings;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::fixture::{Device, Theatre, accepted, audience, columns, hold, note, patch, rejected, seat};
 
 /// One worker, which an upload keeps busy until `release`: what is sent meanwhile becomes one group.
 async fn together(theatre: &Theatre, uploads: Vec<(Device, UploadBatch)>) -> Vec<Outcome> {
+    join_all(sent_together(theatre, uploads).await).await.into_iter().map(|outcome| outcome.expect("runs")).collect()
+}
+
+/// The same, and their outcomes when they come.
+async fn sent_together(theatre: &Theatre, uploads: Vec<(Device, UploadBatch)>) -> Vec<JoinHandle<Outcome>> {
     let mut holder = theatre.pool.acquire().await.expect("connects");
     holder.execute("BEGIN; LOCK TABLE synchrotron.clients IN SHARE MODE").await.expect("locks");
     let first = theatre.device("alice");
@@ -19,7 +26,7 @@ async fn together(theatre: &Theatre, uploads: Vec<(Device, UploadBatch)>) -> Vec
     let service = theatre.service.clone();
     let blocked = tokio::spawn(async move { service.upload(&first.principal, batch).await });
     until_waiting(theatre, 1).await;
-    let sent: Vec<_> =
+    let sent =
         uploads.into_iter().map(|(device, batch)| tokio::spawn(async move { device.send(&batch).await })).collect();
     // All are in the queue once the runtime has run them; nothing tells it from outside but this.
     for _turn in 0..100 {
@@ -27,7 +34,7 @@ async fn together(theatre: &Theatre, uploads: Vec<(Device, UploadBatch)>) -> Vec
     }
     holder.execute("COMMIT").await.expect("releases");
     drop(blocked.await.expect("runs"));
-    join_all(sent).await.into_iter().map(|outcome| outcome.expect("runs")).collect()
+    sent
 }
 
 /// An upload of nothing.
@@ -278,4 +285,98 @@ async fn a_locked_row_holds_up_only_its_own_upload() {
     holder.execute("ROLLBACK").await.expect("releases");
     accepted(alice.upload(vec![alice.action(3, vec![hold("s", Some("alice"))])]).await);
     assert_eq!(theatre.holder("s").await.as_deref(), Some("alice"));
+}
+
+/// Many write a row that somebody has locked for minutes. Whoever was with them in one transaction is not kept waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_shared_a_group_with_blocked_uploads_is_answered_within_moments() {
+    let group_lock_within = Duration::from_secs(2);
+    let theatre = Theatre::open_with("", &[], |settings| {
+        settings.uploads = UploadSettings { group_lock_within, ..one_patient_worker() };
+    })
+    .await;
+    theatre.execute("INSERT INTO project_members SELECT 'hot', 'hot' || n FROM generate_series(0, 59) n").await;
+    theatre.execute("INSERT INTO seats VALUES ('hot', 'x', NULL, 'project:hot')").await;
+    let mut psql = theatre.pool.acquire().await.expect("connects");
+    psql.execute("BEGIN; UPDATE seats SET holder = 'psql' WHERE id = 'hot'").await.expect("locks the row");
+    let mut uploads = Vec::new();
+    for number in 0..60 {
+        let device = theatre.device(&format!("hot{number}"));
+        let taken = Effect::Update(columns([("holder", "me".into())]));
+        let batch = device.batch(vec![device.action(10, vec![patch("seats", "hot", "project:hot", taken)])]).await;
+        uploads.push((device, batch));
+    }
+    for user in ["dave", "erin"] {
+        theatre.execute(&format!("INSERT INTO project_members VALUES ('own-{user}', '{user}')")).await;
+        let device = theatre.device(user);
+        let batch = device.batch(vec![device.action(10, vec![note(user, user)])]).await;
+        uploads.push((device, batch));
+    }
+    let mut sent = sent_together(&theatre, uploads).await;
+    for innocent in sent.split_off(60) {
+        let outcome = timeout(Duration::from_secs(15), innocent).await.expect("within moments");
+        accepted(outcome.expect("runs"));
+    }
+    assert!(sent.iter().all(|blocked| !blocked.is_finished()), "the row is still locked");
+    psql.execute("ROLLBACK").await.expect("releases");
+    let taken = join_all(sent).await.into_iter().filter(|sent| matches!(sent, Ok(Outcome::Accepted { .. }))).count();
+    assert_eq!(taken, 1, "of those at one head, the first");
+}
+
+const FOUNDED: &str = "CREATE TABLE members (id text PRIMARY KEY, user_id text, audience_key text);
+    ALTER TABLE members ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY self ON members USING (user_id = current_setting('synchrotron.user_id', true));
+    CREATE OR REPLACE VIEW synchrotron.user_audiences AS
+        SELECT user_id, 'project:' || project_id AS audience_key FROM project_members
+        UNION ALL SELECT user_id, audience_key FROM members;
+    GRANT SELECT, INSERT ON members TO synchrotron_user;";
+
+/// An upload that founds the audience of a new user, or of somebody who says so.
+async fn founding(device: &Device, user: &str) -> UploadBatch {
+    let joins = Effect::Insert(columns([("user_id", user.into())]));
+    let row = patch("members", &device.client_id.to_string(), "user:nina", joins);
+    device.batch(vec![device.action(10, vec![row])]).await
+}
+
+fn is_behind(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::BehindHead { heads } if heads.contains_key(&audience("user:nina")))
+}
+
+/// Both phones of a new user made its first audience: one founds it, and the other hears that it is behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_founders_in_one_group_the_second_is_behind_and_a_stranger_is_denied() {
+    let theatre = Theatre::open_with(FOUNDED, &["members"], |settings| settings.uploads = one_patient_worker()).await;
+    let (phone, tablet, mallory) = (theatre.device("nina"), theatre.device("nina"), theatre.device("mallory"));
+    let uploads = vec![
+        (phone.clone(), founding(&phone, "nina").await),
+        (tablet.clone(), founding(&tablet, "nina").await),
+        (mallory.clone(), founding(&mallory, "mallory").await),
+    ];
+    let outcomes = together(&theatre, uploads).await;
+    let founded = outcomes[..2].iter().filter(|outcome| matches!(outcome, Outcome::Accepted { .. })).count();
+    let behind = outcomes[..2].iter().filter(|outcome| is_behind(outcome)).count();
+    assert_eq!((founded, behind), (1, 1), "{outcomes:?}");
+}
+
+/// The same by two servers: the second waits for the first one's head, and was no member when it began to.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_founder_is_behind_it() {
+    let theatre = Theatre::open_with(FOUNDED, &["members"], |settings| settings.uploads = one_patient_worker()).await;
+    let tablet = theatre.device("nina");
+    let batch = founding(&tablet, "nina").await;
+    let mut founder = theatre.pool.begin().await.expect("begins");
+    let lock = "SELECT synchrotron.lock_heads(ARRAY['user:nina'], NULL);
+        INSERT INTO synchrotron.action_records SELECT (jsonb_populate_record(r, jsonb_build_object(
+            'id', gen_random_uuid(), 'server_ingest_id', 1000, 'clock', 0, 'client_id', gen_random_uuid()))).*
+            FROM synchrotron.action_records r LIMIT 1";
+    founder.execute(lock).await.expect("locks");
+    let waiting = tokio::spawn(async move { tablet.send(&batch).await });
+    until_waiting(&theatre, 1).await;
+    let found = "INSERT INTO members VALUES ('m', 'nina', 'user:nina');
+        INSERT INTO synchrotron.action_audiences VALUES ('user:nina', 1000, gen_random_uuid(), gen_random_uuid());
+        UPDATE synchrotron.audience_heads SET head = 1000 WHERE audience_key = 'user:nina'";
+    founder.execute(found).await.expect("founds");
+    founder.commit().await.expect("commits");
+    let outcome = waiting.await.expect("runs");
+    assert!(is_behind(&outcome), "{outcome:?}");
 }

@@ -19,6 +19,7 @@ mod late_order;
 mod late_rights;
 mod model;
 mod moves;
+mod nameless;
 mod once;
 mod oracle;
 mod outage;

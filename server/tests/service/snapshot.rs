@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::future::join_all;
 use synchrotron_core::model::{
     ActionId, AudienceKey, Columns, Effect, ReplayKey, RowKey, RowsDigest, SnapshotId, Value,
 };
@@ -126,6 +127,17 @@ async fn a_snapshot_that_nobody_asks_on_for_is_let_go() {
     gone.await.expect("it ends by itself");
     let fault = alice.resume(first.position.snapshot_id, 1).await.expect_err("gone");
     assert_eq!(fault.code, FaultCode::SnapshotGone);
+}
+
+/// Those that are about to begin count, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_snapshots_that_a_user_begins_at_once_no_more_are_open_than_it_may_have() {
+    let theatre = theatre_with_chunks(|settings| settings.snapshots.open_per_user_max = 2).await;
+    let devices: Vec<Device> = (0..12).map(|_| theatre.device("alice")).collect();
+    let begun = join_all(devices.iter().map(|device| device.begin(&["project:p"]))).await;
+    let open = begun.iter().filter(|begun| begun.is_ok()).count();
+    assert_eq!(open, 2, "{begun:?}");
+    assert!(begun.iter().filter_map(|begun| begun.as_ref().err()).all(|fault| fault.code == FaultCode::Unavailable));
 }
 
 #[tokio::test]

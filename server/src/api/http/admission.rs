@@ -3,6 +3,8 @@
 //! # Invariants
 //! - There is room for so many requests and so many listeners, whoever asks; a user has its part of both.
 //! - A listener takes no request's room: it would hold it for hours.
+//! - A request has its place until it is answered, and its user's share until the answer is sent: one that reads slowly takes
+//!   nobody else's place.
 
 use std::sync::Arc;
 
@@ -36,8 +38,10 @@ struct Room {
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) principal: Principal,
-    _place: OwnedSemaphorePermit,
-    _share: Share,
+    /// Of the room of all.
+    pub(super) place: OwnedSemaphorePermit,
+    /// Of its user's part.
+    pub(super) share: Share,
 }
 
 impl Admission {
@@ -72,7 +76,7 @@ impl Api {
         let principal = self.verifier.verify(token).await?;
         let share = room.users.admit(&principal.user_id, 1);
         let share = share.map_err(|after| Refusal::too_many("too many requests of this user", after))?;
-        Ok(Admitted { principal, _place: place, _share: share })
+        Ok(Admitted { principal, place, share })
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! - Whoever sends its request's head slowly, or nothing at all, is cut off; bodies have bounds of their own.
-//! - On `stop` nothing new is accepted, what was begun is answered, and then every connection is closed.
+//! - Whoever takes nothing of what waits for it is cut off, be it an answer or a stream of events.
+//! - On `stop` nothing new is accepted, what was begun is answered within a bound, and then every connection is closed.
 //! - Dropped, it closes all connections at once.
 
 use std::io;
@@ -17,12 +18,16 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::settings::HttpSettings;
 
 /// How long to wait for room in the process when it has no file left for a connection.
 const EXHAUSTED_FOR: Duration = Duration::from_millis(200);
+/// How long what was begun may take to be answered, and the answers to be read, after `stop`.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 /// The longest head of a request, and the most that is read ahead of a slow handler.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 
@@ -44,7 +49,9 @@ pub async fn serve(listener: TcpListener, router: Router, settings: HttpSettings
             next = next => next,
         };
         while connections.try_join_next().is_some() {}
-        let connection = protocol.serve_connection(TokioIo::new(stream), service.clone());
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(settings.write_within));
+        let connection = protocol.serve_connection(TokioIo::new(Box::pin(stream)), service.clone());
         let connection = graceful.watch(connection);
         connections.spawn(async move {
             if let Err(error) = connection.await {
@@ -54,7 +61,10 @@ pub async fn serve(listener: TcpListener, router: Router, settings: HttpSettings
         });
     }
     drop(listener);
-    graceful.shutdown().await;
+    if timeout(ANSWERED_WITHIN, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some answers were not read in time: their connections are cut");
+        connections.abort_all();
+    }
     while connections.join_next().await.is_some() {}
 }
 

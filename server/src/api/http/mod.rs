@@ -26,6 +26,7 @@ mod negotiation;
 mod openapi;
 mod poll;
 mod probes;
+mod sent;
 mod table;
 
 use std::sync::{Arc, OnceLock};

@@ -21,6 +21,7 @@
 //! Tests: `tests/nats`, and `tests/faults` for everything that breaks, over real nats-servers and a real Postgres.
 
 mod account;
+mod admission;
 mod callout;
 mod chains;
 mod conf;
@@ -59,6 +60,7 @@ pub use streams::StreamFault;
 
 use republish::LogSeen;
 
+use self::admission::Admission;
 use self::forward::Neighbours;
 use self::membership::Connections;
 use crate::auth::{Principal, TokenVerifier};
@@ -84,7 +86,7 @@ struct Api {
     /// Told when devices can be let in.
     answering: Arc<Notify>,
     uploads_room: Arc<Semaphore>,
-    requests_room: Arc<Semaphore>,
+    admission: Admission,
     log_seen: LogSeen,
     shutdown: CancellationToken,
 }
@@ -125,7 +127,7 @@ pub async fn run(
         answering,
         keys,
         uploads_room: Arc::new(Semaphore::new(settings.uploads_max)),
-        requests_room: Arc::new(Semaphore::new(settings.requests_max)),
+        admission: Admission::new(&settings),
         log_seen: LogSeen::default(),
         settings,
         shutdown,
@@ -217,9 +219,8 @@ impl Api {
 
     /// Waits until all work that has begun has ended, and what it sent is on its way.
     async fn finish(&self) {
-        let count = |max: usize| u32::try_from(max).unwrap_or(u32::MAX);
         let finishing = async {
-            let _requests = self.requests_room.acquire_many(count(self.settings.requests_max)).await;
+            self.admission.is_empty(&self.settings).await;
             if self.link.state().connected
                 && let Err(error) = self.say_the_rest().await
             {

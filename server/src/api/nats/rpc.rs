@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Message, Subject};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use synchrotron_core::model::ClientId;
@@ -15,7 +15,9 @@ use synchrotron_core::wire::{
     SnapshotChunk, SnapshotRequest,
 };
 use synchrotron_nats::subjects::{ProcessToken, RpcMethod};
+use tokio_util::task::AbortOnDropHandle;
 
+use super::admission::Asked;
 use super::{Api, NatsApiError, QUEUE, account};
 use crate::api::fault::unreadable;
 use crate::auth::Principal;
@@ -33,41 +35,37 @@ pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiEr
     // Where other processes hand on what this one holds.
     let own_held = api.subjects.all_held(ProcessToken::new(api.service.process_id().number()));
     let requests = client.queue_subscribe(api.subjects.all_rpc(), QUEUE.to_owned()).await?;
-    let mut requests = futures::stream::select(requests, client.subscribe(own_held).await?);
+    let requests = futures::stream::select(requests, client.subscribe(own_held).await?);
     tracing::info!("answers requests over NATS");
-    loop {
-        let request = tokio::select! {
-            request = requests.next() => request.ok_or(NatsApiError::Ended)?,
-            () = api.link.lost(connects) => return Err(NatsApiError::Lost),
-        };
+    // A task of its own: what waits too long to be taken out of the line is dropped, whoever sent it.
+    let answering = AbortOnDropHandle::new(tokio::spawn(answer_all(Arc::clone(api), requests)));
+    tokio::select! {
+        _ended = answering => Err(NatsApiError::Ended),
+        () = api.link.lost(connects) => Err(NatsApiError::Lost),
+    }
+}
+
+async fn answer_all(api: Arc<Api>, mut requests: impl Stream<Item = Message> + Unpin) {
+    while let Some(request) = requests.next().await {
         let Some(inbox) = request.reply.clone().filter(|reply| INBOXES.iter().any(|inbox| reply.starts_with(inbox)))
         else {
             tracing::debug!("a request that nobody waits for");
             continue;
         };
-        let Ok(permit) = Arc::clone(&api.requests_room).try_acquire_owned() else {
-            let busy = Fault::new(FaultCode::Unavailable, "too many requests at once");
-            api.reply::<()>(inbox, Err(busy)).await;
-            continue;
-        };
-        let api = Arc::clone(api);
-        tokio::spawn(async move {
-            api.answer(inbox, &request).await;
-            drop(permit);
-        });
+        match api.admission.admit(&api.subjects, &request) {
+            Ok(asked) => {
+                let api = Arc::clone(&api);
+                tokio::spawn(async move { api.answer(inbox, asked, &request).await });
+            }
+            Err(Some(fault)) => api.reply::<()>(inbox, Err(fault)).await,
+            Err(None) => {}
+        }
     }
 }
 
 impl Api {
-    async fn answer(&self, inbox: Subject, request: &Message) {
-        let handed_on = self.subjects.parse_held(&request.subject);
-        let subject = match handed_on.or_else(|_| self.subjects.parse_rpc(&request.subject)) {
-            Ok(subject) => subject,
-            Err(error) => {
-                let fault = Fault::new(FaultCode::Malformed, error.to_string());
-                return self.reply::<()>(inbox, Err(fault)).await;
-            }
-        };
+    async fn answer(&self, inbox: Subject, asked: Asked, request: &Message) {
+        let Asked { subject, .. } = &asked;
         let principal = Self::sender(&subject.user);
         match subject.method {
             RpcMethod::Session => {

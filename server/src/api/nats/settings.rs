@@ -67,6 +67,11 @@ pub struct NatsApiSettings {
     pub deliveries_max: u32,
     /// How many requests are served at once; more are told to come back.
     pub requests_max: usize,
+    /// How many of them may be one user's.
+    pub requests_per_user_max: usize,
+    /// The most requests per second of one user, over all of its devices; short bursts of ten times as many are taken.
+    /// 0 for no limit.
+    pub requests_per_second_per_user: u32,
     /// How many requests may wait to be read; more are dropped.
     pub requests_waiting_max: usize,
     /// How long one request may take.
@@ -112,7 +117,9 @@ impl Default for NatsApiSettings {
             upload_within: Duration::from_secs(20),
             deliveries_max: 5,
             requests_max: 64,
-            requests_waiting_max: 1_024,
+            requests_per_user_max: 16,
+            requests_per_second_per_user: 200,
+            requests_waiting_max: 16_384,
             request_within: Duration::from_secs(15),
             sweep_every: Duration::from_secs(5),
             republish: Duration::from_secs(2 * 60),
@@ -149,10 +156,14 @@ impl NatsApiSettings {
         if self.tls_certificate.is_some() != self.tls_key.is_some() {
             return Err(settings::SettingsError::NatsCertificate);
         }
-        if self.membership_every.is_zero() {
-            return Err(settings::SettingsError::TooSmall { setting: "nats.membership_every_ms", actual: 0, min: 1 });
+        let bounds = [
+            ("nats.membership_every_ms", self.membership_every.is_zero()),
+            ("nats.requests_per_user_max", self.requests_per_user_max == 0),
+        ];
+        match bounds.into_iter().find(|(_, is_zero)| *is_zero) {
+            Some((setting, _)) => Err(settings::SettingsError::TooSmall { setting, actual: 0, min: 1 }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// How the server logs in where its streams are.

@@ -8,7 +8,8 @@
 //! - A reader decides the uploads of its partition, and lets those of others go by.
 //! - What is delivered to it is decided: one that is asked to stop ends the question that is open first, so that nothing
 //!   waits to be delivered again.
-//! - An upload leaves the stream after every consumer has seen it.
+//! - An upload stays in the stream until it is decided, and takes up no room there for long afterwards: a large one leaves
+//!   it at once, and the others do when every consumer has seen them. So nobody can fill the stream with what nobody wants.
 
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::{AckKind, Context, Message};
 use futures::{FutureExt, StreamExt};
+use serde_json::json;
 use synchrotron_core::model::BatchId;
 use synchrotron_core::wire::{self, Fault, FaultCode, Outcome, OutcomeMessage, UploadBatch, WireError};
 use synchrotron_nats::subjects::UpSubject;
@@ -33,6 +35,11 @@ use crate::api::fault::unreadable;
 const ASK_FOR: Duration = Duration::from_secs(1);
 /// How often what is done is taken out of the stream.
 const PURGE_EVERY: Duration = Duration::from_secs(30);
+/// And each time that so much of the stream's room was read.
+const PURGED_PART: u64 = 16;
+/// What is larger leaves the stream by itself, whatever else of it is not done yet. To ask for it costs about as much as this
+/// many bytes.
+const LARGE_BYTES: usize = 16 << 10;
 /// What a device is told to wait when its upload took too long.
 const RETRY_AFTER_MS: u64 = 1_000;
 /// The pause before an upload that ended in a panic is delivered again.
@@ -70,12 +77,14 @@ async fn pull(
     work: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<(), NatsApiError> {
-    let mut purged = Instant::now();
+    let room_bytes = u64::try_from(api.settings.stream_bytes_max).unwrap_or(u64::MAX);
+    let (mut purged, mut read_bytes) = (Instant::now(), 0);
     while !stop.is_cancelled() {
         let room = api.uploads_room.available_permits().max(1);
         let mut batch = consumer.batch().max_messages(room).expires(ASK_FOR).messages().await?;
         while let Some(message) = batch.next().await {
             let message = message.map_err(NatsApiError::Read)?;
+            read_bytes += message.length as u64;
             let Some(subject) = for_us(api, partition, &message).await else { continue };
             let permit = Arc::clone(&api.uploads_room).acquire_owned().await;
             let permit = permit.expect("BUG: nobody closes this semaphore");
@@ -85,8 +94,8 @@ async fn pull(
                 drop(permit);
             });
         }
-        if partition.is_first() && purged.elapsed() > PURGE_EVERY {
-            purged = Instant::now();
+        if partition.is_first() && (purged.elapsed() > PURGE_EVERY || read_bytes > room_bytes / PURGED_PART) {
+            (purged, read_bytes) = (Instant::now(), 0);
             purge_done(api, jetstream).await;
         }
     }
@@ -107,7 +116,7 @@ async fn for_us(api: &Api, partition: Partition, message: &Message) -> Option<Up
             if partition.is_first() {
                 tracing::warn!(%error, "an upload from nowhere");
             }
-            settle(message, AckKind::Term).await;
+            settle(api, message, AckKind::Term).await;
             None
         }
     }
@@ -118,7 +127,7 @@ async fn work_on(api: &Api, subject: &UpSubject, message: Message) {
     let deciding = AssertUnwindSafe(decide(api, subject, &message)).catch_unwind();
     let Ok(outcome) = deciding.await else {
         tracing::error!(client_id = %subject.client_id, "work on an upload panicked");
-        return settle(&message, AckKind::Nak(Some(AFTER_PANIC))).await;
+        return acknowledge(&message, AckKind::Nak(Some(AFTER_PANIC))).await;
     };
     let to = api.subjects.outcome(&subject.user, subject.client_id);
     if let Err(error) = api.link.client().publish(to, wire::encode(&outcome).into()).await {
@@ -126,7 +135,7 @@ async fn work_on(api: &Api, subject: &UpSubject, message: Message) {
         tracing::warn!(client_id = %subject.client_id, %error, "an outcome could not be published");
         return;
     }
-    settle(&message, AckKind::Ack).await;
+    settle(api, &message, AckKind::Ack).await;
 }
 
 /// What the device is told. Whatever is wrong with its message is an outcome, too.
@@ -170,8 +179,23 @@ fn poison(batch_id: BatchId, begun: i64) -> Fault {
     Fault::new(FaultCode::Malformed, format!("work on batch {batch_id} was begun {begun} times and never ended"))
 }
 
+/// Acknowledges what is decided. Whoever has not seen it yet need not, so that a large one can go.
+async fn settle(api: &Api, message: &Message, kind: AckKind) {
+    acknowledge(message, kind).await;
+    if message.length < LARGE_BYTES {
+        return;
+    }
+    let Ok(sequence) = message.info().map(|info| info.stream_sequence) else { return };
+    let delete = format!("STREAM.MSG.DELETE.{}", streams::up_stream(&api.settings));
+    let which = json!({ "seq": sequence, "no_erase": true });
+    let deleted: Result<serde_json::Value, _> = message.context.request(delete, &which).await;
+    if let Err(error) = deleted {
+        tracing::debug!(%error, "a large upload that is done stays in the stream for now");
+    }
+}
+
 /// Acknowledges and waits until NATS has it. A failure means that the upload is delivered again, with the same outcome.
-async fn settle(message: &Message, kind: AckKind) {
+async fn acknowledge(message: &Message, kind: AckKind) {
     if let Err(error) = message.double_ack_with(kind).await {
         tracing::debug!(%error, "an acknowledgement is lost");
     }

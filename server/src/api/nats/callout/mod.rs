@@ -21,7 +21,7 @@ use futures::StreamExt;
 use sha2::{Digest, Sha256};
 use synchrotron_core::model::{AudienceKey, UserId};
 use synchrotron_core::wire::{Fault, FaultCode};
-use synchrotron_nats::subjects::UserToken;
+use synchrotron_nats::subjects::{Rights, UserToken};
 use tokio::sync::Semaphore;
 
 use self::claims::{Request, Response, User};
@@ -32,6 +32,10 @@ use crate::metrics::{AuthRefusal, METRICS};
 const ASKED: &str = "$SYS.REQ.USER.AUTH";
 /// How many connections are judged at once; the others wait in line.
 const JUDGED_AT_ONCE: usize = 64;
+/// What an audience adds to its user's rights, at most.
+const SUBJECT_BYTES_MAX: usize = 512;
+/// What the claims of an answer hold beside rights, at most.
+const CLAIMS_BYTES_MAX: usize = 8 << 10;
 
 /// Answers until the connection is lost.
 pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiError> {
@@ -83,33 +87,41 @@ async fn grant(api: &Api, request: &Request) -> Result<String, Fault> {
     // What the verifier lets pass after its end, NATS must, too.
     let leeway = i64::try_from(api.service.settings().jwt.leeway_seconds).unwrap_or(0);
     let expires_at = expires_at.map(|seconds| seconds.saturating_add(leeway));
-    let user = signed_user(api, request, &user_id, &audiences, expires_at);
-    if user.len() <= answer_bytes_max(api) {
-        return Ok(user);
+    let granted = granted(api, api.logins.client().max_payload(), &user_id, &audiences);
+    if granted.len() < audiences.len() {
+        tracing::warn!(audiences = audiences.len(), "too many audiences to hear of live: this user's devices poll");
     }
-    tracing::warn!(audiences = audiences.len(), "too many audiences to hear of live: this user's devices poll");
-    Ok(signed_user(api, request, &user_id, &BTreeSet::new(), expires_at))
-}
-
-fn signed_user(
-    api: &Api,
-    request: &Request,
-    user_id: &UserId,
-    audiences: &BTreeSet<AudienceKey>,
-    expires_at: Option<i64>,
-) -> String {
     let user = User {
-        name: grant_name(user_id, audiences),
+        name: grant_name(&user_id, granted),
         account: &api.settings.clients_account,
         expires_at,
-        rights: api.subjects.rights(user_id, audiences),
+        rights: api.subjects.rights(&user_id, granted),
     };
-    user.signed(&api.keys.issuer, request)
+    Ok(user.signed(&api.keys.issuer, request))
 }
 
-/// The answer holds the user in base64, and must fit a message.
-fn answer_bytes_max(api: &Api) -> usize {
-    api.logins.client().max_payload() / 4 * 3 - (4 << 10)
+/// The audiences that a user with these may hear: all, or none where NATS carries no answer that names all. Whoever lets
+/// a connection in and whoever looks after it later must find the same.
+pub(super) fn granted<'a>(
+    api: &Api,
+    payload_max: usize,
+    user_id: &UserId,
+    audiences: &'a BTreeSet<AudienceKey>,
+) -> &'a BTreeSet<AudienceKey> {
+    static NONE: BTreeSet<AudienceKey> = BTreeSet::new();
+    let fits = || rights_bytes(&api.subjects.rights(user_id, audiences)) <= rights_bytes_max(payload_max);
+    // Nearly everybody has few, and need not be counted.
+    if audiences.len() * SUBJECT_BYTES_MAX <= rights_bytes_max(payload_max) || fits() { audiences } else { &NONE }
+}
+
+/// How long the lists of subjects are in JSON, which escapes nothing in them.
+fn rights_bytes(Rights { publish, subscribe }: &Rights) -> usize {
+    publish.iter().chain(subscribe).map(|subject| subject.len() + r#""","#.len()).sum()
+}
+
+/// The answer holds the user in base64, whose claims are in base64, and must fit a message.
+const fn rights_bytes_max(payload_max: usize) -> usize {
+    (payload_max / 16 * 9).saturating_sub(CLAIMS_BYTES_MAX)
 }
 
 /// Whose connection it is, and with which rights.

@@ -13,6 +13,7 @@
 //! - What it costs follows how many are connected, and not the log: it takes at most a tenth of one connection to Postgres.
 
 mod connections;
+mod pages;
 mod system;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +29,7 @@ use tokio::time::Instant;
 pub(super) use connections::Connections;
 
 use self::connections::{Connection, Granted};
-use super::callout::grant_name;
+use super::callout::{grant_name, granted};
 use super::{Api, NatsApiError};
 
 /// How long a device that was told may take to connect anew. One that does no such thing is cut off then.
@@ -75,8 +76,10 @@ async fn look(api: &Api, told: &mut BTreeMap<Connection, Instant>) -> Result<(),
         return Ok(());
     }
     let now: BTreeMap<&UserId, BTreeSet<AudienceKey>> = api.service.audiences_of_all(&users).await?;
+    let max = api.system.client().max_payload();
+    let name = |user_id, audiences| grant_name(user_id, granted(api, max, user_id, audiences));
     let names: BTreeMap<&UserId, String> =
-        now.iter().map(|(user_id, audiences)| (*user_id, grant_name(user_id, audiences))).collect();
+        now.iter().map(|(user_id, audiences)| (*user_id, name(user_id, audiences))).collect();
     let is_old = |granted: &Granted| names.get(&granted.user_id) != Some(&granted.name);
     let old: BTreeMap<_, _> = connections.iter().filter(|(_, granted)| is_old(granted)).collect();
     told.retain(|connection, _| old.contains_key(connection));

@@ -9,14 +9,13 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::connections::Connection;
+use super::pages::{PAGE_MAX, Page, Pages};
 use crate::api::nats::{Api, NatsApiError};
 
 /// How often NATS is asked for all connections, in case that some news was lost.
 const LIST_EVERY: Duration = Duration::from_secs(60);
 /// And while a server is silent, which may be no more.
 const LIST_AGAIN: Duration = Duration::from_secs(2);
-/// The most connections that one answer lists.
-const LISTED_MAX: usize = 1_024;
 /// How long the servers of a cluster may take to answer. News waits meanwhile: what is listed must not be newer.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 
@@ -44,14 +43,20 @@ struct Client {
 #[derive(Deserialize)]
 struct List {
     server: Server,
-    data: Option<Page>,
+    data: Option<Listed>,
 }
 
 #[derive(Deserialize)]
-struct Page {
+struct Listed {
     total: usize,
     #[serde(default)]
     connections: Vec<Client>,
+}
+
+impl From<Listed> for Page {
+    fn from(Listed { total, connections }: Listed) -> Self {
+        Self { connections: connections.into_iter().map(|client| (client.id, client.user)).collect(), total }
+    }
 }
 
 /// Keeps account of all connections.
@@ -92,36 +97,45 @@ fn read(message: Option<Message>) -> Result<Option<News>, NatsApiError> {
 
 /// Asks every server of the cluster for its connections. Whether one that had some is silent.
 async fn list_all(api: &Api) -> Result<bool, NatsApiError> {
-    let mut listed: BTreeMap<String, BTreeMap<u64, String>> = BTreeMap::new();
-    let mut offset = 0;
-    loop {
-        let question = json!({
-            "acc": api.settings.clients_account, "auth": true, "state": 0, "limit": LISTED_MAX, "offset": offset,
-        });
-        let answers = ask_all(api, "$SYS.REQ.SERVER.PING.CONNZ", &question).await?;
-        let mut more = false;
-        for List { server, data } in answers {
-            let Some(page) = data else { continue };
-            more |= page.total > offset + LISTED_MAX;
-            let names = page.connections.into_iter().map(|client| (client.id, client.user));
-            listed.entry(server.id).or_default().extend(names);
+    let mut listed = BTreeMap::new();
+    for (server, first) in first_pages(api).await? {
+        if let Some(connections) = list(api, &server, first).await {
+            listed.insert(server, connections);
         }
-        if !more {
-            break;
-        }
-        offset += LISTED_MAX;
     }
     Ok(api.connections.listed(listed))
 }
 
-/// Asks, and gathers answers for as long as servers may take.
-async fn ask_all(api: &Api, subject: &'static str, question: &serde_json::Value) -> Result<Vec<List>, NatsApiError> {
+/// Asks all, and gathers answers for as long as servers may take.
+async fn first_pages(api: &Api) -> Result<BTreeMap<String, Page>, NatsApiError> {
     let client = api.system.client();
     let inbox = client.new_inbox();
     let answers = client.subscribe(inbox.clone()).await?;
-    client.publish_with_reply(subject, inbox, question.to_string().into()).await?;
-    let read = |message: Message| async move { serde_json::from_slice(&message.payload).ok() };
+    client.publish_with_reply("$SYS.REQ.SERVER.PING.CONNZ", inbox, page_from(api, 0).into()).await?;
+    let read = async |message: Message| {
+        let List { server, data } = serde_json::from_slice(&message.payload).ok()?;
+        Some((server.id, data?.into()))
+    };
     Ok(answers.take_until(tokio::time::sleep(ANSWER_WITHIN)).filter_map(read).collect().await)
+}
+
+/// All connections of a server, of which this is the first page; `None` if it falls silent.
+async fn list(api: &Api, server: &str, first: Page) -> Option<BTreeMap<u64, String>> {
+    let mut pages = Pages::default();
+    let mut next = pages.add(0, first);
+    while let Some(from) = next {
+        let asking =
+            api.system.client().request(format!("$SYS.REQ.SERVER.{server}.CONNZ"), page_from(api, from).into());
+        let answer = tokio::time::timeout(ANSWER_WITHIN, asking).await.ok()?.ok()?;
+        let List { data, .. } = serde_json::from_slice(&answer.payload).ok()?;
+        next = pages.add(from, data?.into());
+    }
+    Some(pages.end())
+}
+
+fn page_from(api: &Api, from: usize) -> String {
+    let account = &api.settings.clients_account;
+    json!({ "acc": account, "auth": true, "state": 0, "sort": "cid", "limit": PAGE_MAX, "offset": from }).to_string()
 }
 
 /// Ends a connection; its device may make another one.
