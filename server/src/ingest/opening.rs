@@ -3,8 +3,9 @@
 //!
 //! Place in the journey: first hop of a group's transaction. In this order, each seeing what those left who held the lock
 //! before: the devices' rows are locked; earlier answers, known records and the users' audiences are read; the heads are
-//! locked, and numbers drawn; memberships are read that came with what a head was waited for; what the log says under them is read, by which [`age`](super::age) and [`gate`](super::gate)
-//! judge, and [`materialize`](crate::materialize) tells late effects. See `migrations/0013_openings.sql`.
+//! locked, and numbers drawn; memberships are read that came with what a head was waited for; what the log says under them is
+//! read, by which [`age`](super::age) and [`gate`](super::gate) judge, and [`materialize`](crate::materialize) tells late
+//! effects. See `migrations/0013_openings.sql`.
 //!
 //! # Invariants
 //! - A batch that comes again finds the answer that it was given, whichever process gave it.

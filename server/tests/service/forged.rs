@@ -86,7 +86,9 @@ async fn gone_is_fine_and_hidden_is_denied() {
         let (kind, _) = rejected(alice.upload(vec![alice.action(10, vec![row])]).await);
         assert_eq!(kind, RejectionKind::Denied);
     }
-    let gone = alice.upload(vec![alice.action(10, vec![hold("gone", Some("alice")), remove("gone")])]).await;
+    let was = alice.action(5, vec![seat("gone"), remove("gone")]);
+    let gone = alice.action(10, vec![hold("gone", Some("alice")), remove("gone")]);
+    let gone = alice.upload(vec![was, gone]).await;
     assert!(matches!(gone, Outcome::Accepted { .. }), "{gone:?}");
 }
 
