@@ -117,7 +117,7 @@ impl Default for NatsApiSettings {
             upload_within: Duration::from_secs(20),
             deliveries_max: 5,
             requests_max: 64,
-            requests_per_user_max: 16,
+            requests_per_user_max: 32,
             requests_per_second_per_user: 200,
             requests_waiting_max: 16_384,
             request_within: Duration::from_secs(15),
