@@ -331,9 +331,9 @@ const FOUNDED: &str = "CREATE TABLE members (id text PRIMARY KEY, user_id text, 
         UNION ALL SELECT user_id, audience_key FROM members;
     GRANT SELECT, INSERT ON members TO synchrotron_user;";
 
-/// An upload that founds the audience of a new user, or of somebody who says so.
-async fn founding(device: &Device, user: &str) -> UploadBatch {
-    let joins = Effect::Insert(columns([("user_id", user.into())]));
+/// An upload that founds the audience of a new user.
+async fn founding(device: &Device) -> UploadBatch {
+    let joins = Effect::Insert(columns([("user_id", "nina".into())]));
     let row = patch("members", &device.client_id.to_string(), "user:nina", joins);
     device.batch(vec![device.action(10, vec![row])]).await
 }
@@ -347,15 +347,17 @@ fn is_behind(outcome: &Outcome) -> bool {
 async fn of_two_founders_in_one_group_the_second_is_behind_and_a_stranger_is_denied() {
     let theatre = Theatre::open_with(FOUNDED, &["members"], |settings| settings.uploads = one_patient_worker()).await;
     let (phone, tablet, mallory) = (theatre.device("nina"), theatre.device("nina"), theatre.device("mallory"));
+    let intruding = patch("seats", "m", "user:nina", Effect::Insert(columns([("label", "x".into())])));
     let uploads = vec![
-        (phone.clone(), founding(&phone, "nina").await),
-        (tablet.clone(), founding(&tablet, "nina").await),
-        (mallory.clone(), founding(&mallory, "mallory").await),
+        (phone.clone(), founding(&phone).await),
+        (tablet.clone(), founding(&tablet).await),
+        (mallory.clone(), mallory.batch(vec![mallory.action(10, vec![intruding])]).await),
     ];
     let outcomes = together(&theatre, uploads).await;
     let founded = outcomes[..2].iter().filter(|outcome| matches!(outcome, Outcome::Accepted { .. })).count();
     let behind = outcomes[..2].iter().filter(|outcome| is_behind(outcome)).count();
     assert_eq!((founded, behind), (1, 1), "{outcomes:?}");
+    assert_eq!(rejected(outcomes[2].clone()).0, RejectionKind::Denied);
 }
 
 /// The same by two servers: the second waits for the first one's head, and was no member when it began to.
@@ -363,7 +365,7 @@ async fn of_two_founders_in_one_group_the_second_is_behind_and_a_stranger_is_den
 async fn who_waits_for_a_founder_is_behind_it() {
     let theatre = Theatre::open_with(FOUNDED, &["members"], |settings| settings.uploads = one_patient_worker()).await;
     let tablet = theatre.device("nina");
-    let batch = founding(&tablet, "nina").await;
+    let batch = founding(&tablet).await;
     let mut founder = theatre.pool.begin().await.expect("begins");
     let lock = "SELECT synchrotron.lock_heads(ARRAY['user:nina'], NULL);
         INSERT INTO synchrotron.action_records SELECT (jsonb_populate_record(r, jsonb_build_object(
