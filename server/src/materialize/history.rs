@@ -180,14 +180,21 @@ impl Materializer<'_> {
     ) -> Result<Option<Folded>, sqlx_core::Error> {
         self.actor.act_as(Acting::Server).await?;
         let seen = self.seen(number - 1);
-        let image = images::newest_beneath(self.actor.conn, key, position).await?;
+        // An image of a row that is gone says nothing of what it was.
+        let image = images::newest_beneath(self.actor.conn, key, position).await?.filter(|image| image.row.is_some());
         let above = image.as_ref().map_or(BEFORE_ALL, |image| image.position);
-        let removed = whole_row_beneath(self.actor.conn, key, position, above, seen).await?;
-        let Some(removed) = removed else { return Ok(image.and_then(|image| image.row)) };
-        let History { base, logged } = history_beneath(self.actor.conn, key, removed, seen).await?;
-        let beneath: Vec<Logged> = logged.into_iter().filter(|logged| logged.position < position).collect();
-        let Fold { row, removed, .. } = fold_row(base, &beneath);
-        Ok(row.or(removed))
+        let mut bound = position;
+        // It may have been removed more than once: each device that removes a row says so.
+        while let Some(removed) = whole_row_beneath(self.actor.conn, key, bound, above, seen).await? {
+            let History { base, logged } = history_beneath(self.actor.conn, key, removed, seen).await?;
+            let beneath: Vec<Logged> = logged.into_iter().filter(|logged| logged.position < position).collect();
+            let Fold { row, removed: was, .. } = fold_row(base, &beneath);
+            if let Some(was) = row.or(was) {
+                return Ok(Some(was));
+            }
+            bound = removed;
+        }
+        Ok(image.and_then(|image| image.row))
     }
 
     const fn seen(&self, number: i64) -> Seen {

@@ -79,12 +79,6 @@ impl Model {
         self.0.iter().filter(|seen| !seen.correction).map(|seen| seen.position).skip(1).collect()
     }
 
-    /// Whether a record has effects on rows that are not there.
-    pub(crate) fn lacks_rows_of(&self, record: &UploadRecord) -> bool {
-        let rows = rows_of(&self.0);
-        record.rows.iter().any(|patch| !rows.contains_key(&patch.row_key()))
-    }
-
     /// That the table has these rows.
     pub(crate) async fn check(&self, theatre: &Theatre) -> Result<(), TestCaseError> {
         let rows = rows_of(&self.0);
