@@ -12,14 +12,14 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderName, Hea
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use synchrotron_core::network::{Carrier, NetworkError, TokenSource};
+use synchrotron_core::network::{Carrier, NetworkError, NumberedToken, TokenSource};
 use synchrotron_core::wire::{Fault, FaultCode, Reply, WireError};
 
 use crate::remembered::Remembered;
 use crate::retry_after::RetryAfter;
 use crate::routes;
 use crate::settings::{HttpSettings, SetupError};
-use crate::tokens::{HeldToken, Tokens};
+use crate::tokens::Tokens;
 
 /// A connection that nobody uses is closed before the server closes it: a request that meets that is lost.
 const IDLE_CONNECTIONS_FOR: Duration = Duration::from_secs(20);
@@ -153,7 +153,7 @@ impl Link {
         &self,
         call: Call,
         last_event_id: Option<&str>,
-    ) -> Result<Option<(Response, HeldToken)>, NetworkError> {
+    ) -> Result<Option<(Response, NumberedToken)>, NetworkError> {
         self.retry_after.wait(call.path, call.within).await?;
         self.with_token(call.name, |held| async move {
             let mut request = self.request(Method::GET, self.url(call.path), &held.token)?;
@@ -181,7 +181,11 @@ impl Link {
     }
 
     /// Asks with the token that holds; with a new one once more if the server refuses it.
-    async fn with_token<T, F>(&self, call: &'static str, ask: impl Fn(HeldToken) -> F + Send) -> Result<T, NetworkError>
+    async fn with_token<T, F>(
+        &self,
+        call: &'static str,
+        ask: impl Fn(NumberedToken) -> F + Send,
+    ) -> Result<T, NetworkError>
     where
         F: Future<Output = Result<T, NetworkError>> + Send,
     {

@@ -1,9 +1,9 @@
 //! Collisions: an accepted row needs a value that is UNIQUE here, or an id, and a pending action gave it to another row.
 //!
-//! Constraints are the server's to check for accepted history. It has taken the one row, so it
-//! would refuse the other: the pending action goes to quarantine at once, with the constraint as the reason, and history
-//! from there on is gone through again without it. Two accepted rows are the store's business: it keeps one aside until
-//! the value is free (see [`Displaced`]).
+//! Constraints are the server's to check for accepted history. It has taken the one row, so it would refuse the other: the
+//! pending action goes to quarantine at once, with the constraint as the reason, and history from there on is gone through
+//! again without it. Two accepted rows are the store's business: it keeps one aside until the value is free (see
+//! [`Displaced`]).
 
 use super::replay::Replay;
 use crate::model::{Columns, Effect, Patch, ReplayKey};
@@ -43,7 +43,5 @@ fn gives(patch: &Patch, displaced: &Displaced) -> bool {
         displaced.columns.is_empty()
             || displaced.columns.iter().any(|column| columns.contains_key(column) || makes(column))
     };
-    patch.row_key() == displaced.row
-        && patch.audience_key == displaced.audience_key
-        && patch.effect.columns().is_some_and(named)
+    patch.audience_row() == displaced.row && patch.effect.columns().is_some_and(named)
 }

@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::accepted::Accepted;
 use super::{Engine, EngineError};
-use crate::model::{ActionId, AudienceKey, RowKey, RowsDigest};
+use crate::model::{ActionId, AudienceKey, AudienceRow, RowKey, RowsDigest};
 use crate::store::{LogStore, Store, StoreError, StoreTxn};
 
 /// Something that cannot be in a sound database.
@@ -127,8 +127,8 @@ type Rows = BTreeMap<RowKey, (AudienceKey, RowsDigest)>;
 
 fn rows_of(txn: &dyn StoreTxn) -> Result<Rows, StoreError> {
     let mut rows = Rows::new();
-    txn.each_row(&mut |row, audience, digest| {
-        rows.insert(row, (audience, digest));
+    txn.each_row(&mut |AudienceRow { row, audience_key }, digest| {
+        rows.insert(row, (audience_key, digest));
     })?;
     Ok(rows)
 }

@@ -3,6 +3,7 @@
 //! Place in the journey: beside it. Pending work is kept with its ids and runs again on the server's rows; only
 //! [`Engine::hard_resync`] takes it out, into quarantine.
 
+use super::held::Holding;
 use super::integrate::rewind_from;
 use super::replay::Replay;
 use super::session::mark_stale;
@@ -84,7 +85,7 @@ impl<S: Store> Engine<S> {
         let tables = txn.erase_user(client_id)?.into_iter().collect();
         txn.commit()?;
         self.waiting.clear();
-        self.holding = super::held::Holding::default();
+        self.holding = Holding::default();
         self.disputed.clear();
         Ok(Committed { tables, ..Committed::default() })
     }

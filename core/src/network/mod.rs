@@ -7,8 +7,11 @@
 mod failover;
 #[cfg(feature = "test-util")]
 pub mod memory;
+#[cfg(feature = "transport")]
+mod shared_token;
 #[cfg(feature = "test-util")]
 pub mod suite;
+mod token;
 
 use std::sync::Arc;
 
@@ -17,6 +20,9 @@ use futures::stream::BoxStream;
 
 #[cfg(feature = "client")]
 pub use failover::{Failover, FailoverPauses};
+#[cfg(feature = "transport")]
+pub use shared_token::{NumberedToken, SharedTokenSource};
+pub use token::{StaticToken, TokenSource};
 
 use crate::model::AudienceKey;
 use crate::wire::{
@@ -219,44 +225,5 @@ impl NetworkError {
 impl From<WireError> for NetworkError {
     fn from(error: WireError) -> Self {
         Self::Wire(Arc::new(error))
-    }
-}
-
-/// Where a transport gets its bearer token: asked anew for each connection and after each `Unauthenticated`.
-///
-/// It is asked by one call at a time, in a task of its own. A transport waits for so long at most (30 s, unless its settings
-/// say otherwise); then the future is dropped, calls end with [`NetworkError::Timeout`], and the next one asks anew.
-#[async_trait]
-pub trait TokenSource: Send + Sync + std::fmt::Debug + 'static {
-    /// The token to present now.
-    ///
-    /// # Errors
-    /// [`NetworkError::Token`] if none can be had.
-    async fn token(&self) -> Result<String, NetworkError>;
-}
-
-/// A token that never changes.
-#[derive(Clone)]
-pub struct StaticToken(String);
-
-impl StaticToken {
-    /// Wraps the token.
-    #[must_use]
-    pub fn new(token: impl Into<String>) -> Self {
-        Self(token.into())
-    }
-}
-
-impl std::fmt::Debug for StaticToken {
-    /// A token is a secret.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("StaticToken(…)")
-    }
-}
-
-#[async_trait]
-impl TokenSource for StaticToken {
-    async fn token(&self) -> Result<String, NetworkError> {
-        Ok(self.0.clone())
     }
 }

@@ -1,7 +1,7 @@
 //! Where this device stands in each of its audiences, and the snapshots that bring it there.
 
 use super::StoreError;
-use crate::model::{AudienceKey, Cursor, ReplayKey, RowKey, RowsDigest, TableName};
+use crate::model::{AudienceKey, AudienceRow, Cursor, ReplayKey, RowsDigest, TableName};
 use crate::wire::{SnapshotChunk, SnapshotHeader, SnapshotPosition, SnapshotRow};
 
 /// Where this device stands in one audience.
@@ -46,8 +46,8 @@ pub trait AudienceStore {
     fn return_displaced(&self) -> Result<(), StoreError>;
     /// How many rows an audience has here, and their digest.
     fn digest(&self, audience: &AudienceKey) -> Result<(u64, RowsDigest), StoreError>;
-    /// Tells every tracked row to `each`, with its audience and the digest of that row alone.
-    fn each_row(&self, each: &mut dyn FnMut(RowKey, AudienceKey, RowsDigest)) -> Result<(), StoreError>;
+    /// Tells every tracked row to `each`, with the digest of that row alone.
+    fn each_row(&self, each: &mut dyn FnMut(AudienceRow, RowsDigest)) -> Result<(), StoreError>;
 
     /// The snapshot on its way, if there is one.
     fn staged(&self) -> Result<Option<Staged>, StoreError>;

@@ -1,16 +1,14 @@
 //! What does not fit this database: columns and tables of newer versions, and rows that stand in each other's way.
 
 use super::{SqlError, StoreError};
-use crate::model::{ActionId, AudienceKey, Patch, ReplayKey, RowKey};
+use crate::model::{ActionId, AudienceRow, Patch, ReplayKey};
 
 /// A row that had to leave its table, because an accepted patch gives another one a value that is UNIQUE here, or has the
 /// same id in another audience. It is kept aside, goes on taking effects, and comes back as soon as it can.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Displaced {
     /// The row that left.
-    pub row: RowKey,
-    /// Its audience.
-    pub audience_key: AudienceKey,
+    pub row: AudienceRow,
     /// The columns of the constraint, `id` among them; none where it is on expressions.
     pub columns: Vec<String>,
     /// The constraint, in the database's words.

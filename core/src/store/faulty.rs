@@ -19,8 +19,8 @@ use super::{
     StoredRecord,
 };
 use crate::model::{
-    ActionId, AudienceKey, ClientId, Cursor, Cursors, Epoch, Hlc, Patch, ReplayKey, RowKey, RowsDigest, ServerIngestId,
-    TableName, UserId, Value,
+    ActionId, AudienceKey, AudienceRow, ClientId, Cursor, Cursors, Epoch, Hlc, Patch, ReplayKey, RowKey, RowsDigest,
+    ServerIngestId, TableName, UserId, Value,
 };
 use crate::wire::{SnapshotChunk, SnapshotRow};
 
@@ -267,7 +267,7 @@ impl AudienceStore for FaultyTxn<'_> {
         fn load_rows(rows: &[SnapshotRow]) -> Result<(), StoreError>;
         fn return_displaced() -> Result<(), StoreError>;
         fn digest(audience: &AudienceKey) -> Result<(u64, RowsDigest), StoreError>;
-        fn each_row(each: &mut dyn FnMut(RowKey, AudienceKey, RowsDigest)) -> Result<(), StoreError>;
+        fn each_row(each: &mut dyn FnMut(AudienceRow, RowsDigest)) -> Result<(), StoreError>;
         fn staged() -> Result<Option<Staged>, StoreError>;
         fn stage(chunk: &SnapshotChunk) -> Result<(), StoreError>;
         fn staged_rows(chunk: u32) -> Result<Vec<SnapshotRow>, StoreError>;

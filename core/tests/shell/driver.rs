@@ -188,13 +188,7 @@ async fn offline_answers_who_waits() {
 
 #[tokio::test]
 async fn a_bootstrap_shows_how_far_it_is() {
-    let world = World::new();
-    let other = world.client("other").await;
-    for text in 0..7 {
-        within(other.execute(note(text.to_string()))).await;
-    }
-    other.go_online(Arc::new(world.server.connect(alice())));
-    within(other.sync_now()).await;
+    let world = World::with_notes((0..7).map(|text| text.to_string())).await;
     world.server.set_snapshot_rows_max(2);
     let client = world.client("alice").await;
     let network = Scripted::new(world.server.connect(alice()));

@@ -29,14 +29,7 @@ async fn shows(client: &Client, text: &str) {
 /// Two servers behind a balancer that sends each call to the other one: a snapshot that one begins, the other does not hold.
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_that_is_lost_again_and_again_is_said_and_asked_for_ever_more_rarely() {
-    let world = World::new();
-    let other = world.client("other").await;
-    for text in 0..7 {
-        within(other.execute(note(text.to_string()))).await;
-    }
-    other.go_online(Arc::new(world.server.connect(alice())));
-    within(other.sync_now()).await;
-    other.go_offline();
+    let world = World::with_notes((0..7).map(|text| text.to_string())).await;
     world.server.set_snapshot_rows_max(2);
     let client = open(&world.path("alice"), Timing::default()).await;
     let network = Scripted::new(world.server.connect(alice()));

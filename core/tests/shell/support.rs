@@ -154,9 +154,16 @@ impl World {
 
     /// A server that has something already, so that a new device begins with a snapshot; it is left with one action.
     pub(crate) async fn with_history() -> Self {
+        Self::with_notes(["history"]).await
+    }
+
+    /// The same, with these notes, an action each.
+    pub(crate) async fn with_notes(texts: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let world = Self::new();
         let other = world.client("other").await;
-        within(other.execute(note("history"))).await;
+        for text in texts {
+            within(other.execute(note(text))).await;
+        }
         other.go_online(std::sync::Arc::new(world.server.connect(alice())));
         within(other.sync_now()).await;
         world

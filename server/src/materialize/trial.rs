@@ -18,7 +18,7 @@ use synchrotron_core::wire::RejectionKind;
 
 use super::apply::must_be;
 use super::catalogue::{Reference, Table};
-use super::fold::{Folded, columns_named};
+use super::fold::{Folded, Logged, columns_named};
 use super::late::{Beneath, Change};
 use super::statements::{Taken, Targets, audiences_of, insert};
 use super::{MaterializeError, Materializer, Numbered};
@@ -37,10 +37,9 @@ impl Materializer<'_> {
         if is_there || is_insert && row.present.is_none() {
             return self.try_on(record, patch, None).await;
         }
-        let own = |sequence: u32| sequence < patch.sequence;
-        let at_its_place = row.fold(|logged| {
-            logged.position < record.position || logged.record == record.upload.id && own(logged.patch.sequence)
-        });
+        let is_own_before =
+            |logged: &Logged| logged.record == record.upload.id && logged.patch.sequence < patch.sequence;
+        let at_its_place = row.fold(|logged| logged.position < record.position || is_own_before(logged));
         if at_its_place.is_none() && !is_insert {
             return self.try_on_what_was(record, row.table, patch, row.present.as_ref()).await;
         }
@@ -80,15 +79,16 @@ impl Materializer<'_> {
             before: row.fold(|logged| logged.position <= record.position && logged.record != record.upload.id),
             after: row.fold(|logged| logged.position <= record.position),
         };
-        if change.before == change.after {
-            for patch in patches.iter().filter(|patch| change.before.is_none() && patch.effect != Effect::Nothing) {
+        if change.before.is_none() && change.after.is_none() {
+            for patch in patches.iter().filter(|patch| patch.effect != Effect::Nothing) {
                 self.try_on_what_was(record, row.table, patch, row.present.as_ref()).await?;
             }
             return Ok(());
         }
         let audience = change.before.as_ref().map(|row| row.audience_key.clone());
-        if audience == row.present && row.history.logged.iter().all(|logged| logged.position <= record.position) {
-            // It shows: the user writes it.
+        let is_newest = row.history.logged.iter().all(|logged| logged.position <= record.position);
+        if is_newest && audience == row.present && change.before != change.after {
+            // It shows, so the user writes it. What is as it was before still says what late effects do not change.
             return Ok(());
         }
         let named = columns_named(&row.history.logged);

@@ -33,14 +33,20 @@ fn after(chunk: &SnapshotChunk) -> Option<SnapshotPosition> {
     (!chunk.last).then(|| SnapshotPosition { chunk: chunk.position.chunk + 1, ..chunk.position })
 }
 
-#[tokio::test]
-async fn any_process_leads_to_the_one_that_holds_the_snapshot() {
+/// Two processes, and a device whose snapshot takes several chunks.
+async fn two_processes() -> (Stack, RunningServer, Device) {
     let stack = Stack::start().await;
     let other = Server::start(stack.settings.clone()).await.expect("a second process");
     let alice = stack.device("alice", &["project:1"]).await;
     for number in 0..SEATS {
         alice.accepted(&alice.seat_labelled(&format!("s{number}"), "project:1", &"x".repeat(LABEL_BYTES))).await;
     }
+    (stack, other, alice)
+}
+
+#[tokio::test]
+async fn any_process_leads_to_the_one_that_holds_the_snapshot() {
+    let (stack, other, alice) = two_processes().await;
     let mut held = Vec::new();
     // NATS chooses at random: until each of the two has held one that the other was asked for, as good as surely.
     for _ in 0..12 {
@@ -69,12 +75,7 @@ async fn any_process_leads_to_the_one_that_holds_the_snapshot() {
 /// A balancer may send each call of a device to another server: with NATS, each answers.
 #[tokio::test]
 async fn a_snapshot_over_http_goes_on_at_whichever_process_is_asked() {
-    let stack = Stack::start().await;
-    let other = Server::start(stack.settings.clone()).await.expect("a second process");
-    let alice = stack.device("alice", &["project:1"]).await;
-    for number in 0..SEATS {
-        alice.accepted(&alice.seat_labelled(&format!("s{number}"), "project:1", &"x".repeat(LABEL_BYTES))).await;
-    }
+    let (stack, other, alice) = two_processes().await;
     let network = |server: &RunningServer| {
         let token = Arc::new(StaticToken::new(token("alice", 3_600)));
         HttpNetwork::new(&format!("http://{}", server.http_addr()), token).expect("a URL")

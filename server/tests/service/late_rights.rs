@@ -131,11 +131,14 @@ async fn a_correction_that_later_effects_hide_is_judged_too() {
     let second = bob.action(20, vec![hold("s1", Some("bob"))]);
     bob.sync(vec![second.clone()]).await;
     mallory.catch_up().await;
+    // What changes nothing yet overrules what arrives beneath it.
     for (amended, effect) in [
         (&made, held("s1", "mallory")),
         (&made, nothing("s1")),
         (&first, hold("s1", Some("mallory"))),
+        (&first, hold("s1", Some("alice"))),
         (&first, nothing("s1")),
+        (&second, hold("s1", Some("bob"))),
         (&second, nothing("s1")),
     ] {
         let author = if std::ptr::eq(amended, &second) { &bob } else { &alice };

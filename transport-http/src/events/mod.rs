@@ -18,14 +18,13 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use rand::Rng;
 use reqwest::Response;
-use synchrotron_core::network::{Carrier, Ingress, NetworkError};
+use synchrotron_core::network::{Carrier, Ingress, NetworkError, NumberedToken};
 use synchrotron_core::wire::{EndReason, StreamEnd, Wakeup, decode_json};
 use tokio::time::{Instant, sleep, timeout};
 
 use self::sse::{Message, Parser};
 use crate::link::{Call, Link, unavailable};
 use crate::routes;
-use crate::tokens::HeldToken;
 
 /// So many streams in a row that say nothing are held back by something.
 const HELD_BACK: u32 = 2;
@@ -69,7 +68,7 @@ enum Line {
 /// An open stream.
 struct Events {
     response: Response,
-    held: HeldToken,
+    held: NumberedToken,
     parser: Parser,
     waiting: std::collections::VecDeque<Message>,
     opened: Instant,

@@ -1,78 +1,45 @@
 //! The tokens of one connection: asked for once per attempt to connect, and when the one in use expires.
 //!
 //! # Invariants
-//! - The source is asked by one call at a time: an attempt that gave up leaves its question to the next one.
-//! - The question is a task of its own, and lasts for so long at most: then the next attempt asks anew.
+//! - An attempt that gave up leaves its question to the next one ([`SharedTokenSource`]).
 //! - Nothing is believed of a token here; its expiry is read only to ask for the next one in time.
 
 use std::fmt;
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use futures::FutureExt;
-use futures::future::{BoxFuture, Shared};
 use serde::Deserialize;
-use synchrotron_core::network::{NetworkError, TokenSource};
+use synchrotron_core::network::{Carrier, NetworkError, SharedTokenSource, TokenSource};
 
 use super::told::Told;
-use crate::client::late;
-
-type Asking = Shared<BoxFuture<'static, Result<Arc<str>, NetworkError>>>;
 
 pub(super) struct Tokens {
-    source: Arc<dyn TokenSource>,
-    within: Duration,
-    asking: Mutex<Option<Asking>>,
+    source: SharedTokenSource,
     expires: Mutex<Option<SystemTime>>,
     told: Arc<Told>,
 }
 
 impl Tokens {
     pub(super) fn new(source: Arc<dyn TokenSource>, within: Duration, told: Arc<Told>) -> Self {
-        Self { source, within, asking: Mutex::default(), expires: Mutex::default(), told }
+        Self { source: SharedTokenSource::new(source, Carrier::Nats, within), expires: Mutex::default(), told }
     }
 
     /// The token to connect with.
     pub(super) async fn next(&self) -> Result<Arc<str>, NetworkError> {
-        let asking = self.ask();
-        let answer = asking.await;
-        *lock(&self.asking) = None;
+        let answer = self.source.token().await.map(|answer| answer.token);
         match &answer {
-            Ok(token) => *lock(&self.expires) = expiry_of(token),
+            Ok(token) => *self.expires.lock().unwrap_or_else(PoisonError::into_inner) = expiry_of(token),
             Err(error) => self.told.refused(error.clone()),
         }
         answer
     }
 
-    fn ask(&self) -> Asking {
-        let begin = || {
-            let asked = tokio::spawn(ask(Arc::clone(&self.source), self.within));
-            asked
-                .map(|asked| asked.unwrap_or_else(|ended| Err(NetworkError::Token(ended.to_string()))))
-                .boxed()
-                .shared()
-        };
-        lock(&self.asking).get_or_insert_with(begin).clone()
-    }
-
     /// When the token in use expires, if it says so.
     pub(super) fn expires(&self) -> Option<SystemTime> {
-        *lock(&self.expires)
+        *self.expires.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What the app's callback says in time. Its panic is its own.
-async fn ask(source: Arc<dyn TokenSource>, within: Duration) -> Result<Arc<str>, NetworkError> {
-    let asked = AssertUnwindSafe(tokio::time::timeout(within, source.token())).catch_unwind().await;
-    let panicked = |_| NetworkError::Token("the app's source of tokens panicked".to_owned());
-    asked.map_err(panicked)?.unwrap_or_else(|_elapsed| Err(late("token", within))).map(Arc::from)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Deserialize)]
@@ -99,7 +66,6 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use async_trait::async_trait;
-    use synchrotron_core::network::Carrier;
     use tokio::sync::Notify;
 
     use super::*;

@@ -8,7 +8,9 @@ use super::codec::{pack, unpack};
 use super::place::is;
 use super::tables::TrackedTable;
 use crate::action::quoted;
-use crate::model::{AudienceKey, Columns, Cursor, Effect, RowId, RowKey, RowsDigest, SnapshotId, TableName};
+use crate::model::{
+    AudienceKey, AudienceRow, Columns, Cursor, Effect, RowId, RowKey, RowsDigest, SnapshotId, TableName,
+};
 use crate::store::{AudienceState, AudienceStore, Staged, StoreError};
 use crate::wire::{SnapshotChunk, SnapshotPosition, SnapshotRow};
 
@@ -43,7 +45,7 @@ impl SqliteTxn<'_> {
         &self,
         table: &TrackedTable,
         audience: Option<&AudienceKey>,
-        each: &mut dyn FnMut(RowKey, AudienceKey, &Columns),
+        each: &mut dyn FnMut(AudienceRow, &Columns),
     ) -> Result<(), StoreError> {
         let columns: String = table.columns.keys().map(|column| format!(", {}", quoted(column))).collect();
         let of_audience = if audience.is_some() { "WHERE \"audience_key\" = ?" } else { "" };
@@ -62,7 +64,7 @@ impl SqliteTxn<'_> {
                 .zip(2..)
                 .map(|((column, reading), index)| Ok((column.clone(), reading.read(row.get_ref(index)?)?)));
             let columns = values.collect::<Result<Columns, StoreError>>()?;
-            each(RowKey { table: name.clone(), row_id }, audience_key, &columns);
+            each(AudienceRow { row: RowKey { table: name.clone(), row_id }, audience_key }, &columns);
         }
         Ok(())
     }
@@ -130,6 +132,7 @@ impl AudienceStore for SqliteTxn<'_> {
         self.write_uncaptured(|| {
             rows.iter().try_for_each(|row| {
                 let key = RowKey { table: row.table.clone(), row_id: row.row_id.clone() };
+                let place = AudienceRow { row: key, audience_key: row.audience_key.clone() };
                 let effect = Effect::Insert(row.columns.clone());
                 if !self.capture.fits([(row.table.as_str(), &effect)]) {
                     self.note_unfit_snapshot()?;
@@ -137,10 +140,10 @@ impl AudienceStore for SqliteTxn<'_> {
                 if self.capture.table(row.table.as_str()).is_none() {
                     return Ok(());
                 }
-                match self.apply(&key, &row.audience_key, &effect) {
+                match self.apply(&place, &effect) {
                     // A row of another audience has its value, or its id.
                     Err(StoreError::Sql(error)) if is(&error, ffi::SQLITE_CONSTRAINT_UNIQUE) => {
-                        self.park(&key, &row.audience_key, &row.columns)
+                        self.park(&place, &row.columns)
                     }
                     placed => placed,
                 }
@@ -155,20 +158,20 @@ impl AudienceStore for SqliteTxn<'_> {
     fn digest(&self, audience: &AudienceKey) -> Result<(u64, RowsDigest), StoreError> {
         let (mut count, mut digest) = (0, RowsDigest::default());
         for table in self.capture.tables() {
-            self.each_row_of(&table, Some(audience), &mut |key, _, columns| {
+            self.each_row_of(&table, Some(audience), &mut |row, columns| {
                 count += 1;
-                digest.add(&key, columns);
+                digest.add(&row.row, columns);
             })?;
         }
         Ok((count, digest))
     }
 
-    fn each_row(&self, each: &mut dyn FnMut(RowKey, AudienceKey, RowsDigest)) -> Result<(), StoreError> {
+    fn each_row(&self, each: &mut dyn FnMut(AudienceRow, RowsDigest)) -> Result<(), StoreError> {
         for table in self.capture.tables() {
-            self.each_row_of(&table, None, &mut |key, audience_key, columns| {
+            self.each_row_of(&table, None, &mut |row, columns| {
                 let mut digest = RowsDigest::default();
-                digest.add(&key, columns);
-                each(key, audience_key, digest);
+                digest.add(&row.row, columns);
+                each(row, digest);
             })?;
         }
         Ok(())

@@ -19,7 +19,7 @@ use super::SqliteTxn;
 use super::codec::{Bound, check_storable};
 use super::tables::TrackedTable;
 use crate::action::quoted;
-use crate::model::{AudienceKey, Columns, Effect, RowKey, Value};
+use crate::model::{AudienceRow, Columns, Effect, RowKey, Value};
 use crate::store::{Displaced, SqlError, StoreError};
 
 /// Where a row is. An id alone may be that of a row of another audience.
@@ -48,20 +48,18 @@ impl SqliteTxn<'_> {
     /// Gives a row an accepted effect, whatever stands in its way.
     pub(super) fn place(
         &self,
-        key: &RowKey,
-        audience: &AudienceKey,
+        row: &AudienceRow,
         effect: &Effect,
         displaced: &mut Vec<Displaced>,
     ) -> Result<(), StoreError> {
-        if self.has_displaced_rows()? && self.is_taken_by_displaced(key, audience, effect)? {
+        if self.has_displaced_rows()? && self.is_taken_by_displaced(row, effect)? {
             return Ok(());
         }
-        match self.apply(key, audience, effect) {
+        match self.apply(row, effect) {
             Err(StoreError::Sql(constraint)) if is(&constraint, ffi::SQLITE_CONSTRAINT_UNIQUE) => {
-                let columns = unique_columns(&constraint, key);
-                displaced.extend(self.displace(key, audience, effect)?.into_iter().map(|(row, audience_key)| {
-                    Displaced { row, audience_key, columns: columns.clone(), constraint: constraint.clone() }
-                }));
+                let columns = unique_columns(&constraint, &row.row);
+                let left = |row| Displaced { row, columns: columns.clone(), constraint: constraint.clone() };
+                displaced.extend(self.displace(row, effect)?.into_iter().map(left));
                 Ok(())
             }
             placed => placed,
@@ -69,48 +67,36 @@ impl SqliteTxn<'_> {
     }
 
     /// Gives a row an effect; a UNIQUE value, or an id, that another row holds is an error.
-    pub(super) fn apply(&self, key: &RowKey, audience: &AudienceKey, effect: &Effect) -> Result<(), StoreError> {
-        match self.write(key, audience, effect, Conflict::Fail) {
+    pub(super) fn apply(&self, row: &AudienceRow, effect: &Effect) -> Result<(), StoreError> {
+        match self.write(row, effect, Conflict::Fail) {
             Err(StoreError::Sql(broken)) if is(&broken, ffi::SQLITE_CONSTRAINT_CHECK) => {
-                self.write_unchecked(key, audience, effect, Conflict::Fail)
+                self.write_unchecked(row, effect, Conflict::Fail)
             }
             Err(StoreError::Sql(SqlError::Database { code, message }))
                 if [ffi::SQLITE_CONSTRAINT_NOTNULL, ffi::SQLITE_CONSTRAINT_DATATYPE].contains(&code) =>
             {
-                let column = message.rsplit_once(&format!("{}.", key.table)).map_or("", |(_, column)| column);
-                Err(StoreError::Incompatible { table: key.table.clone(), column: column.to_owned() })
+                let column = message.rsplit_once(&format!("{}.", row.row.table)).map_or("", |(_, column)| column);
+                Err(StoreError::Incompatible { table: row.row.table.clone(), column: column.to_owned() })
             }
             written => written,
         }
     }
 
     /// Gives a row an effect, whatever CHECK says. Rows in its way go.
-    pub(super) fn force(&self, key: &RowKey, audience: &AudienceKey, effect: &Effect) -> Result<(), StoreError> {
-        self.write_unchecked(key, audience, effect, Conflict::Replace)
+    pub(super) fn force(&self, row: &AudienceRow, effect: &Effect) -> Result<(), StoreError> {
+        self.write_unchecked(row, effect, Conflict::Replace)
     }
 
-    fn write_unchecked(
-        &self,
-        key: &RowKey,
-        audience: &AudienceKey,
-        effect: &Effect,
-        conflict: Conflict,
-    ) -> Result<(), StoreError> {
+    fn write_unchecked(&self, row: &AudienceRow, effect: &Effect, conflict: Conflict) -> Result<(), StoreError> {
         self.transaction.execute_batch("PRAGMA ignore_check_constraints = ON")?;
-        let written = self.write(key, audience, effect, conflict);
+        let written = self.write(row, effect, conflict);
         self.transaction.execute_batch("PRAGMA ignore_check_constraints = OFF")?;
         written
     }
 
-    fn write(
-        &self,
-        key: &RowKey,
-        audience: &AudienceKey,
-        effect: &Effect,
-        conflict: Conflict,
-    ) -> Result<(), StoreError> {
-        let Some(table) = self.capture.stored_table(key.table.as_str()) else { return Ok(()) };
-        let row = [&Value::from(&key.row_id), &Value::from(audience)];
+    fn write(&self, row: &AudienceRow, effect: &Effect, conflict: Conflict) -> Result<(), StoreError> {
+        let Some(table) = self.capture.stored_table(row.row.table.as_str()) else { return Ok(()) };
+        let row = [&Value::from(&row.row.row_id), &Value::from(&row.audience_key)];
         match effect {
             Effect::Insert(columns) => self.set_row(&table, row, columns, conflict),
             Effect::Update(columns) => self.update_row(&table, row, columns, conflict),

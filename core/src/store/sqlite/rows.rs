@@ -74,13 +74,13 @@ impl RowStore for SqliteTxn<'_> {
         let applied = patch
             .iter()
             .filter(|patch| self.capture.table(patch.table.as_str()).is_some())
-            .try_for_each(|patch| self.place(&patch.row_key(), &patch.audience_key, &patch.effect, &mut displaced))
+            .try_for_each(|patch| self.place(&patch.audience_row(), &patch.effect, &mut displaced))
             .and_then(|()| self.put_back_rows());
         self.capture.close();
         applied?;
         let mut still = Vec::with_capacity(displaced.len());
         for displaced in displaced {
-            if self.is_displaced(&displaced.row, &displaced.audience_key)? {
+            if self.is_displaced(&displaced.row)? {
                 still.push(displaced);
             }
         }
@@ -96,9 +96,9 @@ impl RowStore for SqliteTxn<'_> {
             .zip(captured)
             .map(|(sequence, captured)| Patch {
                 sequence,
-                table: captured.row.table,
-                row_id: captured.row.row_id,
-                audience_key: captured.audience_key,
+                table: captured.row.row.table,
+                row_id: captured.row.row.row_id,
+                audience_key: captured.row.audience_key,
                 effect: captured.operation.with_columns(captured.image.1),
             })
             .collect())

@@ -12,13 +12,12 @@ use super::SqliteTxn;
 use super::capture::{DISPLACED, Mode};
 use super::codec::{Image, unpack};
 use super::place::is;
-use crate::model::{ActionId, AudienceKey, Effect, Operation, RowId, RowKey, TableName};
+use crate::model::{ActionId, AudienceKey, AudienceRow, Effect, Operation, RowId, RowKey, TableName};
 use crate::store::StoreError;
 
 /// One row of `local_undo`.
 pub(super) struct Captured {
-    pub(super) row: RowKey,
-    pub(super) audience_key: AudienceKey,
+    pub(super) row: AudienceRow,
     pub(super) operation: Operation,
     pub(super) image: Image,
 }
@@ -44,13 +43,14 @@ impl SqliteTxn<'_> {
         while let Some(row) = rows.next()? {
             let damaged = |what| StoreError::Damaged { what };
             let operation = row.get_ref(3)?.as_str().map_err(rusqlite::Error::from)?;
+            let key = RowKey {
+                table: TableName::new(row.get::<_, String>(0)?).map_err(|_| damaged("local_undo.table_name"))?,
+                row_id: RowId::new(row.get::<_, String>(1)?).map_err(|_| damaged("local_undo.row_id"))?,
+            };
+            let audience_key =
+                AudienceKey::new(row.get::<_, String>(2)?).map_err(|_| damaged("local_undo.audience_key"))?;
             captured.push(Captured {
-                row: RowKey {
-                    table: TableName::new(row.get::<_, String>(0)?).map_err(|_| damaged("local_undo.table_name"))?,
-                    row_id: RowId::new(row.get::<_, String>(1)?).map_err(|_| damaged("local_undo.row_id"))?,
-                },
-                audience_key: AudienceKey::new(row.get::<_, String>(2)?)
-                    .map_err(|_| damaged("local_undo.audience_key"))?,
+                row: AudienceRow { row: key, audience_key },
                 operation: Operation::parse(operation).ok_or_else(|| damaged("local_undo.operation"))?,
                 image: unpack(row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?, "local_undo.image")?,
             });
@@ -79,22 +79,21 @@ impl SqliteTxn<'_> {
             newest_first.iter().map(|captured| self.undo(captured, action)).collect();
         self.capture.close();
         self.displaced.set(None);
-        let displaced = displaced?.into_iter().flatten().map(|(row, _)| row);
+        let displaced = displaced?.into_iter().flatten().map(|row| row.row);
         self.transaction.prepare_cached("DELETE FROM local_undo WHERE seq >= ?")?.execute([first])?;
-        let undone = newest_first.into_iter().map(|captured| captured.row);
+        let undone = newest_first.into_iter().map(|captured| captured.row.row);
         Ok(undone.filter(|row| row.table.as_str() != DISPLACED).chain(displaced).collect())
     }
 
     /// Takes one effect back; returns the rows that are displaced by it. To see them go, it captures that as effects of
     /// `action`, which end with the others.
-    fn undo(&self, captured: &Captured, action: ActionId) -> Result<Vec<(RowKey, AudienceKey)>, StoreError> {
-        let Captured { row, audience_key, .. } = captured;
-        let inverse = captured.inverse();
+    fn undo(&self, captured: &Captured, action: ActionId) -> Result<Vec<AudienceRow>, StoreError> {
+        let (row, inverse) = (&captured.row, captured.inverse());
         self.capture.set(Mode::Rewind);
-        match self.apply(row, audience_key, &inverse) {
+        match self.apply(row, &inverse) {
             Err(StoreError::Sql(error)) if is(&error, ffi::SQLITE_CONSTRAINT_UNIQUE) => {
                 self.capture.set(Mode::Patch(action));
-                self.displace(row, audience_key, &inverse)
+                self.displace(row, &inverse)
             }
             undone => undone.map(|()| Vec::new()),
         }

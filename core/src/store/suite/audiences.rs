@@ -6,7 +6,9 @@ use uuid::Uuid;
 
 use super::StoreFixture;
 use super::subject::{accepted, act, action, audience, columns, patch, pending, put, row, rows, step, thing, walk};
-use crate::model::{ClientId, Columns, Cursor, Effect, Hlc, Patch, RowKey, RowsDigest, ServerIngestId, SnapshotId};
+use crate::model::{
+    AudienceRow, ClientId, Columns, Cursor, Effect, Hlc, Patch, RowKey, RowsDigest, ServerIngestId, SnapshotId,
+};
 use crate::store::{AudienceState, Fate, QuarantineKind, Staged};
 use crate::wire::{SnapshotAudience, SnapshotChunk, SnapshotHeader, SnapshotPosition, SnapshotRow};
 
@@ -149,13 +151,10 @@ pub fn a_digest_is_of_the_rows_alone(fixture: &impl StoreFixture) {
         let two = digest("p");
         assert_eq!(two.0, 2);
         let mut each = Vec::new();
-        txn.each_row(&mut |key, of, digest| each.push((key, of, digest))).expect("reads");
+        txn.each_row(&mut |row, digest| each.push((row, digest))).expect("reads");
         each.sort_by(|(one, ..), (other, ..)| one.cmp(other));
-        assert_eq!(
-            each[1],
-            (row("things", "t"), audience("p"), one.1),
-            "the digest of one row is that of an audience with one"
-        );
+        let of_p = AudienceRow { row: row("things", "t"), audience_key: audience("p") };
+        assert_eq!(each[1], (of_p, one.1), "the digest of one row is that of an audience with one");
         act(txn, action(3), &["UPDATE things SET label = '' WHERE id = 't'"]);
         let empty = digest("p");
         act(txn, action(4), &["UPDATE things SET label = NULL WHERE id = 't'"]);
