@@ -6,41 +6,34 @@ ALTER TABLE synchrotron.action_audiences DROP CONSTRAINT action_audiences_record
 -- Nothing reads rows by arrival: pages find records by their audiences.
 DROP INDEX synchrotron.action_modified_rows_arrival;
 
--- As before, and after the last lock it draws so many server_ingest_ids, in order, as rows without an audience: the order of
--- the two is what makes ids visible in id order, so they are of one function.
+-- As before, and after the last lock it draws so many server_ingest_ids, in order: the order of the two is what makes ids
+-- visible in id order, so they are of one function. What it locked comes back, each head beside its key.
 DROP FUNCTION synchrotron.lock_heads(text[], text[]);
-CREATE FUNCTION synchrotron.lock_heads(touched text[], visible text[], numbers bigint DEFAULT 0)
-    RETURNS TABLE (audience_key text, head bigint)
+CREATE FUNCTION synchrotron.lock_heads(touched text[], visible text[], numbers bigint DEFAULT 0,
+        OUT keys text[], OUT heads bigint[], OUT drawn bigint[])
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    wanted record;
+    locked bigint;
 BEGIN
-    FOR wanted IN
-        SELECT w.key, bool_or(w.written) AS written
-        FROM (SELECT unnest(touched) AS key, true AS written
-              UNION ALL SELECT unnest(visible), false) w
-        GROUP BY w.key ORDER BY w.key COLLATE "C"
-    LOOP
+    keys := ARRAY(SELECT DISTINCT k COLLATE "C" FROM unnest(touched || visible) AS k ORDER BY 1);
+    FOR place IN 1..cardinality(keys) LOOP
         LOOP
-            IF wanted.written THEN
-                SELECT h.head INTO lock_heads.head FROM synchrotron.audience_heads h
-                    WHERE h.audience_key = wanted.key FOR UPDATE;
+            IF keys[place] = ANY (touched) THEN
+                SELECT h.head INTO locked FROM synchrotron.audience_heads h
+                    WHERE h.audience_key = keys[place] FOR UPDATE;
             ELSE
-                SELECT h.head INTO lock_heads.head FROM synchrotron.audience_heads h
-                    WHERE h.audience_key = wanted.key FOR SHARE;
+                SELECT h.head INTO locked FROM synchrotron.audience_heads h
+                    WHERE h.audience_key = keys[place] FOR SHARE;
             END IF;
             EXIT WHEN FOUND;
-            INSERT INTO synchrotron.audience_heads AS h VALUES (wanted.key, 0) ON CONFLICT DO NOTHING;
+            INSERT INTO synchrotron.audience_heads AS h VALUES (keys[place], 0) ON CONFLICT DO NOTHING;
         END LOOP;
-        lock_heads.audience_key := wanted.key;
-        RETURN NEXT;
+        heads[place] := locked;
     END LOOP;
-    lock_heads.audience_key := NULL;
-    FOR drawn IN 1..numbers LOOP
-        lock_heads.head := nextval('synchrotron.server_ingest_ids');
-        RETURN NEXT;
+    FOR place IN 1..numbers LOOP
+        drawn[place] := nextval('synchrotron.server_ingest_ids');
     END LOOP;
 END
 $$;

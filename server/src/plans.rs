@@ -150,9 +150,14 @@ async fn no_opening_scans_the_log() {
     let mut conn = pool.acquire().await.expect("connects");
     conn.execute(telling).await.expect("sets");
     let bases = "ARRAY['{}', '{\"project:p1\": 19000}']";
+    let at = format!("{ZERO}, {ZERO}");
+    let in_audiences =
+        format!("ARRAY[(0, 'project:p1', 1, {at}), (1, 'project:p2', 2, {at})]::synchrotron.place_in_audience[]");
+    let on_rows =
+        format!("ARRAY[(0, 'seats', 'r1', 1, {at}), (1, 'seats', 'r2', 2, {at})]::synchrotron.place_on_row[]");
     let arguments = format!(
-        "'1s', {IDS}, ARRAY['u1', 'u2'], {IDS}, {bases}, true, {IDS}, {AUDIENCES}, 5, {CURSORS}, {AUDIENCES}, {FIVE}, \
-         {CURSORS}, {SEATS}, {FIVE}, ARRAY[1], ARRAY[5], ARRAY[1, 2], {IDS}"
+        "'1s', {IDS}, ARRAY['u1', 'u2'], {IDS}, {bases}, true, {IDS}, {AUDIENCES}, 5, {in_audiences}, {on_rows}, \
+         ARRAY[1], ARRAY[5], ARRAY[1, 2], {IDS}"
     );
     for mode in ["force_generic_plan", "force_custom_plan"] {
         let told = Told::default();

@@ -10,6 +10,8 @@
 
 use std::collections::BTreeMap;
 
+use sqlx_core::error::BoxDynError;
+use sqlx_postgres::types::PgRecordEncoder;
 use synchrotron_core::model::{AudienceKey, RecordBody, ReplayKey, RowKey};
 use synchrotron_core::wire::Outcome;
 use uuid::Uuid;
@@ -18,9 +20,44 @@ use super::group::Open;
 use super::known::Known;
 use super::opening::Opening;
 use super::validate::Measured;
+use crate::pg::{Composite, encode_position};
 
 /// The least position at which uploads touch a thing; they are named by their places.
 type Least<T> = BTreeMap<(i64, T), ReplayKey>;
+
+/// One of these, in an audience.
+#[derive(Debug)]
+pub(super) struct InAudience<'p> {
+    pub(super) place: i64,
+    pub(super) key: &'p AudienceKey,
+    pub(super) least: &'p ReplayKey,
+}
+
+impl Composite for InAudience<'_> {
+    const TYPE: &'static str = "synchrotron.place_in_audience";
+
+    fn fields(&self, row: &mut PgRecordEncoder<'_>) -> Result<(), BoxDynError> {
+        row.encode(self.place)?.encode(self.key.as_str())?;
+        encode_position(row, self.least)
+    }
+}
+
+/// One of these, on a row.
+#[derive(Debug)]
+pub(super) struct OnRow<'p> {
+    pub(super) place: i64,
+    pub(super) key: &'p RowKey,
+    pub(super) least: &'p ReplayKey,
+}
+
+impl Composite for OnRow<'_> {
+    const TYPE: &'static str = "synchrotron.place_on_row";
+
+    fn fields(&self, row: &mut PgRecordEncoder<'_>) -> Result<(), BoxDynError> {
+        row.encode(self.place)?.encode(self.key.table.as_str())?.encode(self.key.row_id.as_str())?;
+        encode_position(row, self.least)
+    }
+}
 
 /// Where what is new in uploads takes its place.
 #[derive(Debug, Default)]

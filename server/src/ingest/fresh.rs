@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use synchrotron_core::model::{ActionRecord, AudienceKey, Cursor, Epoch, ServerIngestId};
 use synchrotron_core::wire::{LogRecord, Slice};
 
-use super::append::{Appended, Author};
+use super::append::Appended;
+use super::new_rows::Author;
 use super::validate::Measured;
 use crate::outbox::Fresh;
 
@@ -17,7 +18,7 @@ use crate::outbox::Fresh;
 pub(super) fn slices(epoch: Epoch, records: &[(Author<'_>, &Measured<'_>)], appended: &Appended<'_>) -> Fresh {
     let mut of: BTreeMap<&str, Vec<LogRecord>> = BTreeMap::new();
     for ((author, record), numbered) in records.iter().zip(&appended.numbered) {
-        for audience_key in record.audiences() {
+        for audience_key in &record.audiences {
             let records = of.entry(audience_key.as_str()).or_default();
             records.push(log_record(author, record, numbered.number, audience_key));
         }

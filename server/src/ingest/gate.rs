@@ -34,24 +34,26 @@ impl LockedHeads {
         touched: &BTreeSet<&AudienceKey>,
         numbers: usize,
     ) -> Result<Self, sqlx_core::Error> {
-        let rows = query("/* gate.lock */ SELECT audience_key, head FROM synchrotron.lock_heads($1, NULL, $2)")
+        let row = query("/* gate.lock */ SELECT keys, heads, drawn FROM synchrotron.lock_heads($1, NULL, $2)")
             .bind(touched.iter().map(|key| key.as_str()).collect::<Vec<_>>())
             .bind(i64::try_from(numbers).expect("BUG: what is written at once is bounded"))
-            .fetch_all(conn)
+            .fetch_one(conn)
             .await?;
-        let mut locked = Self::default();
-        for row in &rows {
-            locked.add(row.try_get(0)?, row.try_get(1)?);
-        }
+        let keys: Vec<String> = row.try_get("keys")?;
+        let heads: Option<Vec<i64>> = row.try_get("heads")?;
+        let mut locked = Self { heads: keys.into_iter().zip(heads.unwrap_or_default()).collect(), numbers: Vec::new() };
+        locked.draw(row.try_get("drawn")?);
         Ok(locked)
     }
 
-    /// A head that is locked, or a number that was drawn.
-    pub(super) fn add(&mut self, audience_key: Option<String>, number: i64) {
-        match audience_key {
-            Some(audience_key) => drop(self.heads.insert(audience_key, number)),
-            None => self.numbers.push(number),
-        }
+    /// A head that is locked.
+    pub(super) fn add(&mut self, audience_key: String, head: i64) {
+        self.heads.insert(audience_key, head);
+    }
+
+    /// The numbers that were drawn, if there are any.
+    pub(super) fn draw(&mut self, numbers: Option<Vec<i64>>) {
+        self.numbers = numbers.unwrap_or_default();
     }
 
     /// The first of the drawn numbers. The others stay unused: how many records are known already, or refused, shows later.

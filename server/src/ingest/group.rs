@@ -53,7 +53,7 @@ pub(super) struct Open<'b> {
 impl Open<'_> {
     /// The audiences that its records have rows in.
     pub(super) fn touched(&self) -> BTreeSet<&AudienceKey> {
-        self.records.iter().flat_map(Measured::audiences).collect()
+        self.records.iter().flat_map(|record| record.audiences.iter().copied()).collect()
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) async fn bind_client(
     client_id: ClientId,
     user_id: &UserId,
 ) -> Result<String, sqlx_core::Error> {
-    let binding = query("/* client.bind */ SELECT user_id FROM synchrotron.bind_clients(ARRAY[$1], ARRAY[$2])");
+    let binding = query("/* client.bind */ SELECT owners[1] FROM synchrotron.bind_clients(ARRAY[$1], ARRAY[$2])");
     binding.bind(client_id.as_uuid()).bind(user_id.as_str()).fetch_one(conn).await?.try_get(0)
 }
 

@@ -21,6 +21,7 @@ mod gate;
 mod group;
 mod known;
 mod line;
+mod new_rows;
 mod opening;
 mod own;
 mod pass;

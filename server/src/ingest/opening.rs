@@ -2,8 +2,8 @@
 //! back under locks.
 //!
 //! Place in the journey: first hop of a group's transaction. In this order, each seeing what those left who held the lock
-//! before: the devices' rows are locked; earlier answers, known records and the users' audiences are read; the heads are
-//! locked, and numbers drawn; memberships are read that came with what a head was waited for; what the log says under them is
+//! before: the devices' rows are locked; the users' audiences are read; the heads are locked, and numbers drawn; memberships
+//! are read that came with what a head was waited for; earlier answers, known records and what the log says under the locks are
 //! read, by which [`age`](super::age) and [`gate`](super::gate) judge, and [`materialize`](crate::materialize) tells late
 //! effects. See `migrations/0013_openings.sql`.
 //!
@@ -19,12 +19,12 @@ use sqlx_postgres::{PgConnection, PgRow};
 use synchrotron_core::model::{ActionId, AudienceKey, ClientId, Cursor, Epoch, Hlc, ReplayKey, RowKey, ServerIngestId};
 use synchrotron_core::wire::Outcome;
 
-use super::age::Places;
+use super::age::{InAudience, OnRow, Places};
 use super::gate::LockedHeads;
 use super::group::Open;
 use super::known::Known;
 use crate::audiences::named;
-use crate::pg::{Positions, query, unreadable};
+use crate::pg::{composites, query, unreadable};
 use crate::settings::HeadGate;
 
 /// What there is about uploads. They are named by their places in their group.
@@ -78,7 +78,6 @@ impl Opening {
         let records = || uploads.iter().flat_map(|open| &open.records);
         let touched: BTreeSet<&AudienceKey> = uploads.iter().flat_map(|open| open.touched()).collect();
         let Places { audiences, rows, uploads: all, amended } = Places::of(uploads, known);
-        let (in_audiences, on_rows) = (Positions::of(audiences.values()), Positions::of(rows.values()));
         let found = query(OPEN)
             .bind(lock_within.as_millis().to_string())
             .bind(batches().map(|batch| *batch.client_id.as_uuid()).collect::<Vec<_>>())
@@ -89,17 +88,8 @@ impl Opening {
             .bind(records().map(|record| *record.upload.id.as_uuid()).collect::<Vec<_>>())
             .bind(touched.iter().map(|key| key.as_str()).collect::<Vec<_>>())
             .bind(i64::try_from(records().count()).expect("BUG: a group is bounded"))
-            .bind(audiences.keys().map(|(place, _)| *place).collect::<Vec<_>>())
-            .bind(audiences.keys().map(|(_, key)| key.as_str()).collect::<Vec<_>>())
-            .bind(in_audiences.clocks)
-            .bind(in_audiences.clients)
-            .bind(in_audiences.actions)
-            .bind(rows.keys().map(|(place, _)| *place).collect::<Vec<_>>())
-            .bind(rows.keys().map(|(_, key)| key.table.as_str()).collect::<Vec<_>>())
-            .bind(rows.keys().map(|(_, key)| key.row_id.as_str()).collect::<Vec<_>>())
-            .bind(on_rows.clocks)
-            .bind(on_rows.clients)
-            .bind(on_rows.actions)
+            .bind(composites(audiences.iter().map(|((place, key), least)| InAudience { place: *place, key, least })))
+            .bind(composites(rows.iter().map(|((place, key), least)| OnRow { place: *place, key, least })))
             .bind(all.keys().map(|(place, ())| *place).collect::<Vec<_>>())
             .bind(all.values().map(|least| least.clock.packed()).collect::<Vec<_>>())
             .bind(amended.iter().map(|(place, _)| *place).collect::<Vec<_>>())
@@ -146,6 +136,7 @@ impl Opening {
             }
             "audience" => self.audiences.entry(place()?).or_default().extend(named(row.try_get("key")?)),
             "head" => self.heads.add(row.try_get("key")?, row.try_get("number")?),
+            "drawn" => self.heads.draw(row.try_get("numbers")?),
             "age" => drop(self.ages.insert(place()?, Hlc::from_packed(row.try_get("number")?))),
             "unseen" => drop(self.unseen.insert((place()?, key()?))),
             _ => drop(self.newest.insert(rows[index(row)?].clone(), position_of(row)?)),
@@ -196,6 +187,5 @@ fn hash_of(row: &PgRow) -> Result<[u8; 32], sqlx_core::Error> {
 }
 
 /// See the function.
-pub(crate) const OPEN: &str = "/* ingest.open */ SELECT thing, place, key, id, client_id, number, hash, outcome \
-    FROM synchrotron.open_uploads($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
-    $20, $21, $22, $23, $24)";
+pub(crate) const OPEN: &str = "/* ingest.open */ SELECT thing, place, key, id, client_id, number, hash, outcome, numbers \
+    FROM synchrotron.open_uploads($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";

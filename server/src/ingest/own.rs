@@ -15,8 +15,9 @@ use synchrotron_core::wire::UploadRecord;
 use uuid::Uuid;
 
 use super::answers::Answers;
-use super::append::{self, Author};
+use super::append;
 use super::gate::LockedHeads;
+use super::new_rows::Author;
 use super::validate::{Measured, measure_record};
 use crate::materialize::{Catalogue, keep_older, newest_positions};
 

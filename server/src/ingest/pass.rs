@@ -11,11 +11,12 @@ use synchrotron_core::wire::{Outcome, RejectionKind};
 
 use super::age;
 use super::answers::Answers;
-use super::append::{self, Author};
+use super::append;
 use super::fresh;
 use super::gate::{Gate, LockedHeads};
 use super::group::Open;
 use super::known;
+use super::new_rows::Author;
 use super::opening::Opening;
 use super::validate::{self, Measured};
 use super::{Ingest, Rejection};
@@ -134,7 +135,7 @@ impl Pass<'_, '_> {
         for (place, candidate) in self.candidates.iter().enumerate() {
             match self.admit(tx, place, candidate, &gate).await? {
                 Ok(one) => {
-                    let audiences = one.new.iter().flat_map(|record| record.audiences());
+                    let audiences = one.new.iter().flat_map(|record| record.audiences.iter().copied());
                     gate.pass(candidate.open.upload.batch.client_id, audiences);
                     admitted.push(one);
                 }

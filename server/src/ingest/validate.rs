@@ -4,6 +4,7 @@
 //! one that fails never reaches them.
 
 use std::collections::BTreeSet;
+use std::io;
 
 use sha2::{Digest, Sha256};
 use synchrotron_core::model::{AudienceKey, AudienceRow, ClientId, Effect, Patch, RecordBody, ReplayKey, SliceTag};
@@ -18,12 +19,14 @@ use crate::settings::Settings;
 const RESERVED: char = '_';
 
 /// A record with what identifies its content.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Measured<'b> {
     /// As uploaded.
     pub(super) upload: &'b UploadRecord,
     /// Where it takes effect.
     pub(super) position: ReplayKey,
+    /// The audiences that it has rows in, each once, sorted.
+    pub(super) audiences: Vec<&'b AudienceKey>,
     /// Equal for equal content. Of a correction, only what it amends and how: equal corrections of several devices are
     /// one record.
     pub(super) content_hash: [u8; 32],
@@ -32,15 +35,10 @@ pub(super) struct Measured<'b> {
 }
 
 impl Measured<'_> {
-    /// The audiences that it has rows in.
-    pub(super) fn audiences(&self) -> BTreeSet<&AudienceKey> {
-        self.upload.rows.iter().map(|patch| &patch.audience_key).collect()
-    }
-
-    /// One tag for each of these, sorted.
+    /// One tag for each of its audiences, sorted.
     pub(super) fn slice_tags(&self) -> Vec<SliceTag> {
-        let mut tags: Vec<_> =
-            self.audiences().into_iter().map(|audience_key| SliceTag::of(self.upload.id, audience_key)).collect();
+        let tag = |audience_key: &&AudienceKey| SliceTag::of(self.upload.id, audience_key);
+        let mut tags: Vec<_> = self.audiences.iter().map(tag).collect();
         tags.sort_unstable();
         tags
     }
@@ -60,7 +58,10 @@ pub(super) fn measure_record(client_id: ClientId, upload: &UploadRecord) -> Meas
         RecordBody::Correction { amends, .. } => (*amends, encoded(&(amends, rows))),
     };
     let content_hash = Sha256::digest(&identity).into();
-    Measured { upload, position, content_hash, byte_count: encoded(upload).len() }
+    let mut audiences: Vec<&AudienceKey> = rows.iter().map(|patch| &patch.audience_key).collect();
+    audiences.sort_unstable();
+    audiences.dedup();
+    Measured { upload, position, audiences, content_hash, byte_count: encoded_len(upload) }
 }
 
 /// One hash of all records' hashes and ids.
@@ -75,6 +76,27 @@ pub(super) fn batch_hash(records: &[Measured<'_>]) -> [u8; 32] {
 
 fn encoded<T: serde::Serialize>(value: &T) -> Vec<u8> {
     rmp_serde::to_vec_named(value).expect("BUG: wire types hold nothing that MessagePack cannot say")
+}
+
+fn encoded_len<T: serde::Serialize>(value: &T) -> usize {
+    let mut bytes = Count(0);
+    rmp_serde::encode::write_named(&mut bytes, value)
+        .expect("BUG: wire types hold nothing that MessagePack cannot say");
+    bytes.0
+}
+
+/// Takes bytes, and keeps how many there were.
+struct Count(usize);
+
+impl io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The first record whose clock is further ahead of `now_ms` than is tolerated.

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use sqlx_core::row::Row;
 use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::{PgConnection, PgRow};
-use synchrotron_core::model::{AudienceKey, Columns, Effect, RowId};
+use synchrotron_core::model::{AudienceKey, Columns, Effect, RowId, Value};
 
 use super::catalogue::{Column, Table};
 use super::values::{takes, text_of};
@@ -34,34 +34,33 @@ impl<'t> Targets<'t> {
     /// One row. Columns that the table does not have (any more), and values that they do not take, are left out: uploads
     /// were checked before, and accepted history is never judged again.
     pub(crate) fn one(table: &'t Table, row_id: &RowId, audience_key: &AudienceKey, values: &Columns) -> Self {
-        let assigned: Vec<(&Column, Option<String>)> = values
-            .iter()
-            .filter_map(|(name, value)| table.columns.get(name).map(|column| (column, value)))
-            .filter(|(column, value)| column.writable && takes(column.class, value))
-            .map(|(column, value)| (column, text_of(value)))
-            .collect();
-        let keys = [row_id.as_str(), audience_key.as_str()].map(|key| vec![Some(key.to_owned())]);
-        let values = assigned.iter().map(|(_, value)| vec![value.clone()]);
-        Self {
-            parameters: keys.into_iter().chain(values).collect(),
-            columns: assigned.into_iter().map(|(column, _)| column).collect(),
+        let mut columns = Vec::new();
+        let mut parameters = vec![vec![Some(row_id.as_str().to_owned())], vec![Some(audience_key.as_str().to_owned())]];
+        for (_, column, value) in assigned(table, values) {
+            columns.push(column);
+            parameters.push(vec![text_of(value)]);
         }
+        Self { columns, parameters }
     }
 
     /// Rows whose effects name the same columns.
     pub(crate) fn alike<'e>(
         table: &'t Table,
-        effects: impl Iterator<Item = (&'e RowId, &'e AudienceKey, &'e Effect)>,
+        mut effects: impl Iterator<Item = (&'e RowId, &'e AudienceKey, &'e Effect)>,
     ) -> Self {
-        let mut all: Option<Self> = None;
+        let none = Columns::new();
+        let (row_id, audience_key, effect) = effects.next().expect("BUG: a run has an effect");
+        let first = effect.columns().unwrap_or(&none);
+        let names: Vec<&str> = assigned(table, first).map(|(name, ..)| name).collect();
+        let mut all = Self::one(table, row_id, audience_key, first);
         for (row_id, audience_key, effect) in effects {
-            let one = Self::one(table, row_id, audience_key, effect.columns().unwrap_or(&Columns::new()));
-            match &mut all {
-                None => all = Some(one),
-                Some(all) => all.parameters.iter_mut().zip(one.parameters).for_each(|(all, one)| all.extend(one)),
+            let values = names.iter().map(|name| effect.columns()?.get(*name).and_then(text_of));
+            let keys = [row_id.as_str(), audience_key.as_str()].map(|key| Some(key.to_owned()));
+            for (parameter, value) in all.parameters.iter_mut().zip(keys.into_iter().chain(values)) {
+                parameter.push(value);
             }
         }
-        all.expect("BUG: a run has an effect")
+        all
     }
 
     /// `unnest` of all parameters, as `d` with columns `id`, `audience`, `v0`, `v1`, …
@@ -70,6 +69,14 @@ impl<'t> Targets<'t> {
         let names: Vec<String> = (0..self.columns.len()).map(|n| format!(", v{n}")).collect();
         format!("unnest({}) AS d(id, audience{})", places.join(", "), names.concat())
     }
+}
+
+/// The columns that are written of these values.
+fn assigned<'t, 'v>(table: &'t Table, values: &'v Columns) -> impl Iterator<Item = (&'v str, &'t Column, &'v Value)> {
+    values
+        .iter()
+        .filter_map(|(name, value)| table.columns.get(name).map(|column| (name.as_str(), column, value)))
+        .filter(|(_, column, value)| column.writable && takes(column.class, value))
 }
 
 /// What becomes of a row whose id is taken.

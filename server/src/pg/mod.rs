@@ -4,6 +4,7 @@
 //! statement begins with its own name, which is what `pg_stat_activity` and the server's log show.
 
 mod acting;
+mod composite;
 mod connect;
 mod error;
 mod log;
@@ -11,6 +12,7 @@ mod migrate;
 mod words;
 
 pub(crate) use acting::{Acting, Actor, act_as_server};
+pub(crate) use composite::{Composite, composites, encode_position};
 pub(crate) use connect::{
     admit, connect, connect_later, connect_once, lock_start, role_fault, version_fault, view_faults,
 };
