@@ -1,15 +1,20 @@
 //! Accepted one-row actions per second, against plain set-based inserts of the same rows.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use futures::future::try_join_all;
+use sqlx_postgres::PgPool;
 use tokio::runtime::Runtime;
 
-use super::stage::{Device, devices, next_ms};
+use super::stage::{Device, Stage, devices, next_ms};
 use super::{Bench, floor, micros_each};
 use crate::error::BenchError;
 use crate::report::{Circumstances, Entry};
 use crate::rounds::{Runner, medians, timed};
+
+/// How much longer a sync takes where it is made slow; as much as a rented disk's is longer than a local one's.
+const SLOWER_BY: Duration = Duration::from_millis(2);
 
 /// Who uploads: connections, each with devices that have one batch in flight each.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +33,13 @@ impl Load {
     fn batches(self, actions: u32) -> u32 {
         (actions / (self.all() * self.batch)).max(1)
     }
+
+    fn circumstances(self) -> Circumstances {
+        Circumstances::new("us/action")
+            .with("uploaders", self.uploaders)
+            .with("devices", self.devices)
+            .with("batch", self.batch)
+    }
 }
 
 pub(super) fn run(bench: &Bench) -> Result<Vec<Entry>, BenchError> {
@@ -40,49 +52,58 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Entry>, BenchError> {
     for devices in [1, 32] {
         entries.push(grouped(bench, Load { uploaders: 8, devices, batch: 1 })?);
     }
+    entries.push(grouped_with_slow_syncs(bench, Load { uploaders: 8, devices: 32, batch: 1 })?);
     Ok(entries)
 }
 
 /// Against plain transactions of the same sizes, from as many connections.
 fn set_based(bench: &Bench, load: Load) -> Result<Entry, BenchError> {
     let batches = load.batches(bench.sizes.ingests);
-    compare(bench, "ingest", load, batches, |bench| {
-        bench.runtime.block_on(floor::insert(&bench.stage.pool, load.all(), batches, load.batch))
-    })
+    let floor = |pool: &PgPool| bench.runtime.block_on(floor::insert(pool, load.all(), batches, load.batch));
+    let (value, floor) = compare(bench, &bench.stage, load, batches, floor)?;
+    Ok(load.circumstances().entry("ingest", value, floor))
 }
 
 /// Against one plain transaction for each action, one after the other.
 fn grouped(bench: &Bench, load: Load) -> Result<Entry, BenchError> {
-    let batches = load.batches(bench.sizes.ingests);
-    compare(bench, "ingest_grouped", load, batches, |bench| {
-        bench.runtime.block_on(floor::insert(&bench.stage.pool, 1, load.all() * batches, 1))
-    })
+    let (value, floor) = beside_single(bench, &bench.stage, load)?;
+    Ok(load.circumstances().entry("ingest_grouped", value, floor))
 }
 
+/// The same where a commit waits for the disk as long as on many rented ones.
+fn grouped_with_slow_syncs(bench: &Bench, load: Load) -> Result<Entry, BenchError> {
+    let slow = bench.runtime.block_on(bench.stage.with_slow_syncs(SLOWER_BY))?;
+    let (value, floor) = beside_single(bench, &slow, load)?;
+    let slower_by = u64::try_from(SLOWER_BY.as_micros()).expect("BUG: a few thousand");
+    Ok(load.circumstances().with("sync_slower_by_us", slower_by).entry("ingest_grouped", value, floor))
+}
+
+fn beside_single(bench: &Bench, stage: &Stage, load: Load) -> Result<(f64, f64), BenchError> {
+    let batches = load.batches(bench.sizes.ingests);
+    compare(bench, stage, load, batches, |pool| bench.runtime.block_on(floor::insert(pool, 1, load.all() * batches, 1)))
+}
+
+/// Microseconds for an action, of the uploads and of the floor.
 fn compare(
     bench: &Bench,
-    name: &str,
+    stage: &Stage,
     load: Load,
     batches: u32,
-    floor: impl Fn(&Bench) -> Result<(), BenchError>,
-) -> Result<Entry, BenchError> {
-    let Bench { runtime, stage, .. } = bench;
-    let prefix = format!("{name}-{}-{}-{}-", load.uploaders, load.devices, load.batch);
+    floor: impl Fn(&PgPool) -> Result<(), BenchError>,
+) -> Result<(f64, f64), BenchError> {
+    let runtime = &bench.runtime;
+    let prefix = format!("load-{}-{}-{}-{batches}-", load.uploaders, load.devices, load.batch);
     let all = Mutex::new(runtime.block_on(devices(stage, &prefix, load.all()))?);
     let mut runners: [Runner<'_>; 2] = [
         Box::new(|| {
             let mut all = all.lock().expect("BUG: nobody panics with it");
             timed(|| upload(runtime, &mut all, batches, load.batch))
         }),
-        Box::new(|| timed(|| floor(bench))),
+        Box::new(|| timed(|| floor(&stage.pool))),
     ];
     let times = medians(bench.rounds, 1, &mut runners)?;
     let actions = load.all() * batches * load.batch;
-    let circumstances = Circumstances::new("us/action")
-        .with("uploaders", load.uploaders)
-        .with("devices", load.devices)
-        .with("batch", load.batch);
-    Ok(circumstances.entry(name, micros_each(times[0], actions), micros_each(times[1], actions)))
+    Ok((micros_each(times[0], actions), micros_each(times[1], actions)))
 }
 
 /// All devices at once, each batch after batch.

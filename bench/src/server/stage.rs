@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use sqlx_core::connection::Connection;
 use sqlx_core::executor::Executor;
 use sqlx_core::sql_str::AssertSqlSafe;
-use sqlx_postgres::{PgPool, PgPoolOptions};
+use sqlx_postgres::{PgConnection, PgPool, PgPoolOptions};
 use synchrotron_core::model::{
     ActionArgs, ActionId, ActionTag, AudienceKey, BatchId, ClientId, Columns, Cursor, Cursors, Effect, Epoch, Hlc,
     Patch, RecordBody, RowId, TableName, UserId,
@@ -27,13 +29,34 @@ pub(super) struct Stage {
     pub(super) pool: PgPool,
     epoch: Epoch,
     // Last: what uses it ends first.
-    _postgres: Postgres,
+    postgres: Arc<Postgres>,
 }
 
 impl Stage {
     pub(super) async fn open() -> Result<Self, BenchError> {
-        let postgres = Postgres::start_with(Durability::PowerCut).await?;
+        let postgres = Arc::new(Postgres::start_with(Durability::PowerCut).await?);
         let url = postgres.create_database("bench").await?;
+        Self::set(postgres, url).await
+    }
+
+    /// Another on the same Postgres, where a commit waits so much longer for the disk.
+    pub(super) async fn with_slow_syncs(&self, longer: Duration) -> Result<Self, BenchError> {
+        let url = self.postgres.create_database("slow").await?;
+        let micros = longer.as_micros();
+        // Whoever comes first to sync the log waits, and syncs for all who came meanwhile, as on a slow disk. Sessions that
+        // begin now do so, whatever else there is to do.
+        let slow = format!(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET commit_delay = {micros}', current_database()); \
+             EXECUTE format('ALTER DATABASE %I SET commit_siblings = 0', current_database()); END $$"
+        );
+        // Safe: a number in words of ours.
+        PgConnection::connect(&url).await?.execute(AssertSqlSafe(slow)).await?;
+        let stage = Self::set(Arc::clone(&self.postgres), url).await?;
+        stage.execute(super::floor::TABLES.to_owned()).await?;
+        Ok(stage)
+    }
+
+    async fn set(postgres: Arc<Postgres>, url: String) -> Result<Self, BenchError> {
         let pool = PgPoolOptions::new().max_connections(32).connect(&url).await?;
         pool.execute(include_str!("schema.sql")).await?;
         let tables = vec![table()];
@@ -44,7 +67,7 @@ impl Stage {
         let probe = Principal { user_id: UserId::new("probe").expect("BUG: a name"), expires_at: None };
         let request = SessionRequest { client_id: ClientId::from_uuid(Uuid::now_v7()) };
         let epoch = service.session(&probe, request).await?.epoch;
-        Ok(Self { service, pool, epoch, _postgres: postgres })
+        Ok(Self { service, pool, epoch, postgres })
     }
 
     /// Statements of the benchmarks' own text, run as the superuser.
@@ -148,7 +171,7 @@ pub(super) fn next_ms() -> i64 {
 }
 
 /// Devices of users of their own.
-pub(super) async fn devices(stage: &Arc<Stage>, prefix: &str, count: u32) -> Result<Vec<Device>, BenchError> {
+pub(super) async fn devices(stage: &Stage, prefix: &str, count: u32) -> Result<Vec<Device>, BenchError> {
     let mut devices = Vec::new();
     for number in 0..count {
         devices.push(stage.device(&format!("{prefix}{number}")).await?);
