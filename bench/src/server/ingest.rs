@@ -60,7 +60,7 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Entry>, BenchError> {
 fn set_based(bench: &Bench, load: Load) -> Result<Entry, BenchError> {
     let batches = load.batches(bench.sizes.ingests);
     let floor = |pool: &PgPool| bench.runtime.block_on(floor::insert(pool, load.all(), batches, load.batch));
-    let (value, floor) = compare(bench, &bench.stage, load, batches, floor)?;
+    let (value, floor) = compare(bench, &bench.stage, "set", load, batches, floor)?;
     Ok(load.circumstances().entry("ingest", value, floor))
 }
 
@@ -80,19 +80,21 @@ fn grouped_with_slow_syncs(bench: &Bench, load: Load) -> Result<Entry, BenchErro
 
 fn beside_single(bench: &Bench, stage: &Stage, load: Load) -> Result<(f64, f64), BenchError> {
     let batches = load.batches(bench.sizes.ingests);
-    compare(bench, stage, load, batches, |pool| bench.runtime.block_on(floor::insert(pool, 1, load.all() * batches, 1)))
+    let floor = |pool: &PgPool| bench.runtime.block_on(floor::insert(pool, 1, load.all() * batches, 1));
+    compare(bench, stage, "grouped", load, batches, floor)
 }
 
-/// Microseconds for an action, of the uploads and of the floor.
+/// Microseconds for an action, of the uploads by users of this name and of the floor.
 fn compare(
     bench: &Bench,
     stage: &Stage,
+    users: &str,
     load: Load,
     batches: u32,
     floor: impl Fn(&PgPool) -> Result<(), BenchError>,
 ) -> Result<(f64, f64), BenchError> {
     let runtime = &bench.runtime;
-    let prefix = format!("load-{}-{}-{}-{batches}-", load.uploaders, load.devices, load.batch);
+    let prefix = format!("{users}-{}-{}-{}-", load.uploaders, load.devices, load.batch);
     let all = Mutex::new(runtime.block_on(devices(stage, &prefix, load.all()))?);
     let mut runners: [Runner<'_>; 2] = [
         Box::new(|| {
