@@ -59,7 +59,6 @@ pub(crate) fn run(measure: &Measure) -> Result<Vec<Entry>, BenchError> {
     let sizes = if measure.quick { Sizes::quick() } else { Sizes::full() };
     let runtime = Runtime::new()?;
     let stage = Arc::new(runtime.block_on(Stage::open())?);
-    runtime.block_on(stage.execute(floor::TABLES.to_owned()))?;
     let bench = Bench { sizes, rounds: measure.rounds, runtime, stage };
     let mut entries = Vec::new();
     for (_, run) in ALL.iter().filter(|(name, _)| name.contains(&measure.filter)) {

@@ -36,7 +36,7 @@ impl Stage {
     pub(super) async fn open() -> Result<Self, BenchError> {
         let postgres = Arc::new(Postgres::start_with(Durability::PowerCut).await?);
         let url = postgres.create_database("bench").await?;
-        Self::set(postgres, url).await
+        Self::on(postgres, url).await
     }
 
     /// Another on the same Postgres, where a commit waits so much longer for the disk.
@@ -51,18 +51,18 @@ impl Stage {
         );
         // Safe: a number in words of ours.
         PgConnection::connect(&url).await?.execute(AssertSqlSafe(slow)).await?;
-        let stage = Self::set(Arc::clone(&self.postgres), url).await?;
-        stage.execute(super::floor::TABLES.to_owned()).await?;
-        Ok(stage)
+        Self::on(Arc::clone(&self.postgres), url).await
     }
 
-    async fn set(postgres: Arc<Postgres>, url: String) -> Result<Self, BenchError> {
+    /// On a database that is empty.
+    async fn on(postgres: Arc<Postgres>, url: String) -> Result<Self, BenchError> {
         let pool = PgPoolOptions::new().max_connections(32).connect(&url).await?;
         pool.execute(include_str!("schema.sql")).await?;
         let tables = vec![table()];
         let mut settings = Settings::new(url, tables, b"a secret of the benchmarks".as_slice());
         settings.max_upload_bytes = 64 << 20;
         let service = Service::connect(&settings).await?;
+        pool.execute(super::floor::TABLES).await?;
         pool.execute("GRANT SELECT ON members TO synchrotron_user").await?;
         let probe = Principal { user_id: UserId::new("probe").expect("BUG: a name"), expires_at: None };
         let request = SessionRequest { client_id: ClientId::from_uuid(Uuid::now_v7()) };

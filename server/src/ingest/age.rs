@@ -25,37 +25,25 @@ use crate::pg::{Composite, encode_position};
 /// The least position at which uploads touch a thing; they are named by their places.
 type Least<T> = BTreeMap<(i64, T), ReplayKey>;
 
-/// One of these, in an audience.
-#[derive(Debug)]
-pub(super) struct InAudience<'p> {
-    pub(super) place: i64,
-    pub(super) key: &'p AudienceKey,
-    pub(super) least: &'p ReplayKey,
-}
-
-impl Composite for InAudience<'_> {
+/// An upload's least position in an audience.
+impl Composite for (&(i64, &AudienceKey), &ReplayKey) {
     const TYPE: &'static str = "synchrotron.place_in_audience";
 
     fn fields(&self, row: &mut PgRecordEncoder<'_>) -> Result<(), BoxDynError> {
-        row.encode(self.place)?.encode(self.key.as_str())?;
-        encode_position(row, self.least)
+        let ((place, audience_key), least) = self;
+        row.encode(*place)?.encode(audience_key.as_str())?;
+        encode_position(row, least)
     }
 }
 
-/// One of these, on a row.
-#[derive(Debug)]
-pub(super) struct OnRow<'p> {
-    pub(super) place: i64,
-    pub(super) key: &'p RowKey,
-    pub(super) least: &'p ReplayKey,
-}
-
-impl Composite for OnRow<'_> {
+/// An upload's least position on a row.
+impl Composite for (&(i64, RowKey), &ReplayKey) {
     const TYPE: &'static str = "synchrotron.place_on_row";
 
     fn fields(&self, row: &mut PgRecordEncoder<'_>) -> Result<(), BoxDynError> {
-        row.encode(self.place)?.encode(self.key.table.as_str())?.encode(self.key.row_id.as_str())?;
-        encode_position(row, self.least)
+        let ((place, RowKey { table, row_id }), least) = self;
+        row.encode(*place)?.encode(table.as_str())?.encode(row_id.as_str())?;
+        encode_position(row, least)
     }
 }
 

@@ -19,7 +19,7 @@ use sqlx_postgres::{PgConnection, PgRow};
 use synchrotron_core::model::{ActionId, AudienceKey, ClientId, Cursor, Epoch, Hlc, ReplayKey, RowKey, ServerIngestId};
 use synchrotron_core::wire::Outcome;
 
-use super::age::{InAudience, OnRow, Places};
+use super::age::Places;
 use super::gate::LockedHeads;
 use super::group::Open;
 use super::known::Known;
@@ -88,8 +88,8 @@ impl Opening {
             .bind(records().map(|record| *record.upload.id.as_uuid()).collect::<Vec<_>>())
             .bind(touched.iter().map(|key| key.as_str()).collect::<Vec<_>>())
             .bind(i64::try_from(records().count()).expect("BUG: a group is bounded"))
-            .bind(composites(audiences.iter().map(|((place, key), least)| InAudience { place: *place, key, least })))
-            .bind(composites(rows.iter().map(|((place, key), least)| OnRow { place: *place, key, least })))
+            .bind(composites(&audiences))
+            .bind(composites(&rows))
             .bind(all.keys().map(|(place, ())| *place).collect::<Vec<_>>())
             .bind(all.values().map(|least| least.clock.packed()).collect::<Vec<_>>())
             .bind(amended.iter().map(|(place, _)| *place).collect::<Vec<_>>())

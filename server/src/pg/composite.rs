@@ -20,36 +20,28 @@ pub(crate) trait Composite {
     fn fields(&self, row: &mut PgRecordEncoder<'_>) -> Result<(), BoxDynError>;
 }
 
-/// Adds a position's three fields.
-pub(crate) fn encode_position(row: &mut PgRecordEncoder<'_>, position: &ReplayKey) -> Result<(), BoxDynError> {
-    row.encode(position.clock.packed())?
-        .encode(*position.client_id.as_uuid())?
-        .encode(*position.action_id.as_uuid())?;
-    Ok(())
-}
-
-/// One element of such an array.
+/// A row as an element of the array.
 #[derive(Debug)]
-pub(crate) struct Row<T>(T);
+pub(crate) struct Element<T>(T);
 
 /// What is bound for a parameter that is an array of rows.
-pub(crate) fn composites<T: Composite>(rows: impl IntoIterator<Item = T>) -> Vec<Row<T>> {
-    rows.into_iter().map(Row).collect()
+pub(crate) fn composites<T: Composite>(rows: impl IntoIterator<Item = T>) -> Vec<Element<T>> {
+    rows.into_iter().map(Element).collect()
 }
 
-impl<T: Composite> Type<Postgres> for Row<T> {
+impl<T: Composite> Type<Postgres> for Element<T> {
     fn type_info() -> PgTypeInfo {
         PgTypeInfo::with_name(T::TYPE)
     }
 }
 
-impl<T: Composite> PgHasArrayType for Row<T> {
+impl<T: Composite> PgHasArrayType for Element<T> {
     fn array_type_info() -> PgTypeInfo {
         PgTypeInfo::array_of(T::TYPE)
     }
 }
 
-impl<T: Composite> Encode<'_, Postgres> for Row<T> {
+impl<T: Composite> Encode<'_, Postgres> for Element<T> {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
         let mut row = PgRecordEncoder::new(buffer);
         self.0.fields(&mut row)?;
@@ -58,9 +50,17 @@ impl<T: Composite> Encode<'_, Postgres> for Row<T> {
     }
 }
 
+/// Adds a position's three fields.
+pub(crate) fn encode_position(row: &mut PgRecordEncoder<'_>, position: &ReplayKey) -> Result<(), BoxDynError> {
+    row.encode(position.clock.packed())?
+        .encode(*position.client_id.as_uuid())?
+        .encode(*position.action_id.as_uuid())?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use sqlx_core::row::Row as _;
+    use sqlx_core::row::Row;
     use synchrotron_core::model::{ActionId, ClientId, Hlc};
     use uuid::Uuid;
 
