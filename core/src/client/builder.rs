@@ -230,6 +230,7 @@ impl ClientBuilder {
         let mut client_id = StatusStore::client_id(&*txn)?;
         drop(txn);
         let tables: Result<_, _> = self.tables.iter().map(|table| TableName::new(table.name())).collect();
+        let checkpointer = store.checkpointer();
         let mut engine = Engine::new(store, registry, &self.tables, self.limits);
         engine.check_purity(self.check_purity);
         if installation.is_copy(&path, client_id).map_err(beside)? {
@@ -239,7 +240,7 @@ impl ClientBuilder {
         installation.settle(&path, client_id).map_err(beside)?;
         engine.refit()?;
         let (tables, timing, trace_context) = (tables?, self.timing, self.trace_context);
-        Ok(Shared::new(Opened { engine, path, client_id, user_id, tables, timing, trace_context })?)
+        Ok(Shared::new(Opened { engine, checkpointer, path, client_id, user_id, tables, timing, trace_context })?)
     }
 }
 

@@ -13,7 +13,7 @@ use super::trace::TraceContext;
 use super::{Change, ClientError, Status, Timing};
 use crate::engine::{Committed, Engine, EngineError};
 use crate::model::{ClientId, TableName, UserId};
-use crate::store::{Reader, SqlError, SqliteStore};
+use crate::store::{Checkpointer, Reader, SqlError, SqliteStore};
 
 /// How many commits a slow reader of the change feed may fall behind before it is told so.
 const CHANGES_BUFFERED: usize = 1024;
@@ -24,6 +24,7 @@ const READERS_KEPT: usize = 8;
 pub(super) struct Shared {
     engine: Mutex<Engine<SqliteStore>>,
     readers: Mutex<Vec<Reader>>,
+    checkpointer: Checkpointer,
     pub(super) path: PathBuf,
     pub(super) client_id: ClientId,
     pub(super) user_id: UserId,
@@ -40,6 +41,7 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) engine: Engine<SqliteStore>,
+    pub(super) checkpointer: Checkpointer,
     pub(super) path: PathBuf,
     pub(super) client_id: ClientId,
     pub(super) user_id: UserId,
@@ -50,10 +52,11 @@ pub(super) struct Opened {
 
 impl Shared {
     pub(super) fn new(opened: Opened) -> Result<Self, EngineError> {
-        let Opened { engine, path, client_id, user_id, tables, timing, trace_context } = opened;
+        let Opened { engine, checkpointer, path, client_id, user_id, tables, timing, trace_context } = opened;
         let shared = Self {
             engine: Mutex::new(engine),
             readers: Mutex::default(),
+            checkpointer,
             path,
             client_id,
             user_id,
@@ -75,7 +78,13 @@ impl Shared {
     ) -> Result<T, E> {
         let shared = Arc::clone(self);
         // A step that panicked kept nothing: its transaction is undone, and the next begins afresh.
-        let run = move || step(&mut shared.engine.lock().unwrap_or_else(PoisonError::into_inner));
+        let run = move || {
+            let done = step(&mut shared.engine.lock().unwrap_or_else(PoisonError::into_inner));
+            if let Some(checkpoint) = shared.checkpointer.due() {
+                drop(tokio::task::spawn_blocking(move || checkpoint.run()));
+            }
+            done
+        };
         joined(tokio::task::spawn_blocking(run).await)?
     }
 

@@ -26,6 +26,7 @@ pub use faulty::{FaultKind, FaultSwitch, FaultyStore};
 pub use log::{LogStore, Logged, StoredRecord, UNSENT};
 pub use row::Row;
 pub use rows::{RowStore, Sql};
+pub(crate) use sqlite::Checkpointer;
 pub use sqlite::{Durability, Reader, SqliteSettings, SqliteStore};
 pub use status::StatusStore;
 

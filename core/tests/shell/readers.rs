@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use synchrotron_core::action::{Action, ActionError, Context};
 use synchrotron_core::client::ClientError;
 
-use crate::support::{World, note, within};
+use crate::support::{World, note, soon, within};
 
 /// Tells that the slow action runs, and lets it end.
 static GATE: Mutex<Option<(Sender<()>, Receiver<()>)>> = Mutex::new(None);
@@ -90,4 +90,25 @@ async fn queries_cannot_leave_anything_open_or_write() {
     }
     within(client.execute(note("a"))).await;
     assert_eq!(count(&client).await, 1, "no reader was left in an old transaction");
+}
+
+#[tokio::test]
+async fn the_log_of_writes_is_copied_beside_them() {
+    let world = World::new();
+    let client = world.client("alice").await;
+    let database = world.path("alice");
+    let bytes = |path: &std::path::Path| path.metadata().expect("is there").len();
+    let before = bytes(&database);
+    // Each leaves some 300 kB there, and the writer itself would do it after 16 MB.
+    for _note in 0..20 {
+        within(client.execute(note("x".repeat(100_000)))).await;
+    }
+    let log = database.with_file_name(format!("{}-wal", database.file_name().expect("a file").display()));
+    assert!((4_000_000..16_000_000).contains(&bytes(&log)), "{}", bytes(&log));
+    soon(async {
+        while bytes(&database) < before + 4_000_000 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }

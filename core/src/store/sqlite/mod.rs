@@ -7,6 +7,7 @@ mod app_migrations;
 mod app_triggers;
 mod audience;
 mod capture;
+mod checkpoint;
 mod codec;
 mod displaced;
 mod drift;
@@ -34,9 +35,11 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+pub(crate) use checkpoint::Checkpointer;
 pub use reader::Reader;
 
 use self::capture::Capture;
+use self::checkpoint::Commits;
 use self::migrate::make_sync_tables;
 use self::status::StatusCache;
 use super::{Sql, Store, StoreError, StoreTxn};
@@ -84,6 +87,7 @@ pub struct SqliteSettings {
 pub struct SqliteStore {
     connection: Connection,
     capture: Capture,
+    commits: Commits,
     path: PathBuf,
     /// For whom it was opened.
     user_id: UserId,
@@ -125,6 +129,7 @@ impl SqliteStore {
         ))?;
         let durability = settings.durability;
         connection.execute_batch(synchronous(durability))?;
+        let commits = Commits::watch(&mut connection)?;
         let capture = Capture::install_functions(&mut connection)?;
         let setup = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         make_sync_tables(&setup, settings)?;
@@ -138,13 +143,30 @@ impl SqliteStore {
         let (path, tables) = (settings.path.clone(), settings.tables.clone());
         let user_id = settings.user_id.clone();
         let (enforcing, keeping) = (Cell::new(true), durability);
-        Ok(Self { connection, capture, path, user_id, others, tables, installed, enforcing, durability, keeping })
+        Ok(Self {
+            connection,
+            capture,
+            commits,
+            path,
+            user_id,
+            others,
+            tables,
+            installed,
+            enforcing,
+            durability,
+            keeping,
+        })
     }
 
     /// The database file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What copies the write-ahead log into the database beside the writer, which from now on leaves that to it.
+    pub(crate) fn checkpointer(&self) -> Checkpointer {
+        self.commits.checkpointer(self.path.clone())
     }
 }
 
