@@ -62,7 +62,7 @@ impl Exchange {
         let shared = Arc::clone(&self.shared);
         self.step(move |engine| {
             shared.publish(engine.begin_session(&session, now_ms())?);
-            Ok(())
+            shared.count(engine)
         })
         .await
     }
@@ -90,7 +90,7 @@ impl Exchange {
                 let shared = Arc::clone(&self.shared);
                 self.step(move |engine| {
                     shared.publish(engine.integrate_pages(pages)?);
-                    Ok(())
+                    shared.count(engine)
                 })
                 .await?;
             }
@@ -192,6 +192,7 @@ impl Exchange {
                 engine::Progress::Loading { rows_done, rows_total } => Some(Progress { rows_done, rows_total }),
                 engine::Progress::Done(committed) => {
                     shared.publish(committed);
+                    shared.count(engine)?;
                     None
                 }
             })
@@ -203,9 +204,10 @@ impl Exchange {
 
     /// Lets what waits for the server's schema be tried again.
     pub(super) async fn retry_held(&self) -> Result<(), SyncError> {
-        self.step(|engine| {
+        let shared = Arc::clone(&self.shared);
+        self.step(move |engine| {
             engine.retry_held();
-            Ok(())
+            shared.count(engine)
         })
         .await
     }

@@ -17,7 +17,6 @@ use uuid::Uuid;
 use super::SyncError;
 use super::driver::now_ms;
 use super::exchange::Exchange;
-use super::shared::Shared;
 use crate::engine::{Concluded, Engine, EngineError, SentBatch};
 use crate::model::{ActionId, AudienceKey, BatchId};
 use crate::store::SqliteStore;
@@ -95,9 +94,9 @@ impl Exchange {
         }
     }
 
+    /// Whatever changed what is pending has counted it: an action that was just executed waits for no more than its batch.
     async fn begin_upload(&self) -> Result<Ready, SyncError> {
-        let shared = Arc::clone(&self.shared);
-        self.step(move |engine| next_batch(&shared, engine)).await
+        self.step(next_batch).await
     }
 
     /// Takes an outcome; with what goes next, where that needs no fetch before.
@@ -108,7 +107,8 @@ impl Exchange {
             let next = match &concluded {
                 Concluded::Settled(committed) | Concluded::Restamped(committed) => {
                     shared.publish(committed.clone());
-                    next_batch(&shared, engine)?
+                    shared.count(engine)?;
+                    next_batch(engine)?
                 }
                 Concluded::Fetch | Concluded::Snapshot | Concluded::Later => Ready::Nothing,
             };
@@ -118,9 +118,8 @@ impl Exchange {
     }
 }
 
-/// What goes next; the status shows what is pending by then.
-fn next_batch(shared: &Shared, engine: &mut Engine<SqliteStore>) -> Result<Ready, EngineError> {
-    shared.count(engine)?;
+/// What goes next.
+fn next_batch(engine: &mut Engine<SqliteStore>) -> Result<Ready, EngineError> {
     Ok(match engine.next_batch(BatchId::from_uuid(Uuid::now_v7()))? {
         Some(sent) => Ready::Batch(sent),
         None if engine.due()?.snapshot => Ready::Stale,
