@@ -91,7 +91,7 @@ CREATE TABLE synchrotron.outbox (
     through bigint NOT NULL
 );
 
--- The answers given, so that a repeated batch gets the same one.
+-- The answers given that the log does not tell, so that a repeated batch gets the same one.
 CREATE TABLE synchrotron.upload_outcomes (
     client_id uuid NOT NULL,
     batch_id uuid NOT NULL,

@@ -19,6 +19,7 @@ DECLARE
     acting text;
     start integer := 1;
     literals text;
+    set text;
 BEGIN
     -- About a hundred names.
     IF length(prepared) > 4500 THEN
@@ -37,12 +38,14 @@ BEGIN
             PERFORM set_config('synchrotron.prepared', prepared, false);
         END IF;
     END LOOP;
-    PERFORM set_config('role', app_role, true);
+    -- As assignments, which Postgres evaluates without running a query.
+    set := set_config('role', app_role, true);
     FOR number IN 1..cardinality(users) LOOP
         IF users[number] IS DISTINCT FROM acting THEN
             acting := users[number];
-            PERFORM set_config('synchrotron.user_id', acting, true), set_config('request.jwt.claim.sub', acting, true),
-                set_config('request.jwt.claims', json_build_object('sub', acting, 'role', app_role)::text, true);
+            set := set_config('synchrotron.user_id', acting, true);
+            set := set_config('request.jwt.claim.sub', acting, true);
+            set := set_config('request.jwt.claims', json_build_object('sub', acting, 'role', app_role)::text, true);
         END IF;
         literals := '';
         FOR place IN start..start + widths[number] - 1 LOOP

@@ -140,45 +140,81 @@ async fn no_request_scans_the_log() {
     }
 }
 
-/// What a function of ours runs is not in the plan of who calls it: Postgres tells it where it is asked to.
-#[tokio::test]
-async fn no_opening_scans_the_log() {
-    let (pool, _) = fixture::database("plans").await;
-    pool.execute(FILL).await.expect("fills");
-    let telling = "LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET auto_explain.log_level = notice; \
-        SET auto_explain.log_nested_statements = on; SET client_min_messages = notice";
-    let mut conn = pool.acquire().await.expect("connects");
-    conn.execute(telling).await.expect("sets");
+/// Arguments of [`ingest::OPEN`].
+fn opening_arguments() -> String {
     let bases = "ARRAY['{}', '{\"project:p1\": 19000}']";
     let at = format!("{ZERO}, {ZERO}");
     let in_audiences =
         format!("ARRAY[(0, 'project:p1', 1, {at}), (1, 'project:p2', 2, {at})]::synchrotron.place_in_audience[]");
     let on_rows =
         format!("ARRAY[(0, 'seats', 'r1', 1, {at}), (1, 'seats', 'r2', 2, {at})]::synchrotron.place_on_row[]");
-    let arguments = format!(
+    format!(
         "'1s', {IDS}, ARRAY['u1', 'u2'], {IDS}, {bases}, true, {IDS}, {AUDIENCES}, 5, {in_audiences}, {on_rows}, \
          ARRAY[1], ARRAY[5], ARRAY[1, 2], {IDS}"
+    )
+}
+
+/// Arguments of [`ingest::TAKE`], for an upload that is taken.
+fn taking_arguments() -> String {
+    let basis = "{\"project:p1\": 20000, \"project:p11\": 19999, \"project:p21\": 20000, \"project:p31\": 20000, \
+        \"project:p41\": 20000}";
+    let at = format!("30000, {ZERO}, {ZERO}");
+    format!(
+        "'1s', 'u1', {ZERO}, {ZERO}, {ZERO}, true, '{basis}', ARRAY[{ZERO}]::uuid[], 30000, ARRAY['project:p1'], \
+         ARRAY[(0, 'project:p1', {at})]::synchrotron.place_in_audience[], \
+         ARRAY[(0, 'seats', 'r1', {at})]::synchrotron.place_on_row[], ARRAY[1], '{{}}', '{{}}', '{{}}', \
+         ARRAY[(1, 'project:p1', {at})]::synchrotron.reached_head[], 'synchrotron_user', false, 1000000007, \
+         '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}'"
+    )
+}
+
+/// What a function of ours runs is not in the plan of who calls it: Postgres tells it where it is asked to.
+#[tokio::test]
+async fn no_upload_scans_the_log() {
+    let (pool, _) = fixture::database("plans").await;
+    pool.execute(FILL).await.expect("fills");
+    let device = format!(
+        "INSERT INTO synchrotron.clients (client_id, user_id) VALUES ({ZERO}, 'u1')
+            ON CONFLICT (client_id) DO UPDATE SET user_id = 'u1', used_at = now();
+         UPDATE synchrotron.server_meta SET epoch = {ZERO}"
     );
-    for mode in ["force_generic_plan", "force_custom_plan"] {
-        let told = Told::default();
-        let teller = told.clone();
-        let listening = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
-        let opening = async {
-            conn.execute(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).await.expect("sets");
-            conn.execute(AssertSqlSafe(format!("PREPARE opening AS {}", ingest::OPEN))).await.expect("prepares");
-            conn.execute(AssertSqlSafe(format!("EXECUTE opening ({arguments}); DEALLOCATE opening")))
-                .await
-                .expect("opens");
-        };
-        opening.with_subscriber(listening.with_writer(move || teller.clone()).finish()).await;
-        let told = String::from_utf8(told.0.lock().expect("whole").clone()).expect("text");
-        for part in ["upload_outcomes", "compacted_records", "action_modified_rows", "action_audiences", "clients"] {
-            assert!(told.contains(&format!("on {part}")), "nothing is told of {part}: {told}");
-        }
-        for table in LOG {
-            assert!(!told.contains(&format!("Seq Scan on {table}")), "{mode}: {told}");
+    pool.execute(AssertSqlSafe(device)).await.expect("makes a device known");
+    let telling = "LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET auto_explain.log_level = notice; \
+        SET auto_explain.log_nested_statements = on; SET client_min_messages = notice";
+    let mut conn = pool.acquire().await.expect("connects");
+    conn.execute(telling).await.expect("sets");
+    let asked = ["upload_outcomes", "compacted_records", "action_modified_rows", "action_audiences", "clients"];
+    for (sql, arguments, last) in
+        [(ingest::OPEN, opening_arguments(), "row_images"), (ingest::TAKE, taking_arguments(), "outbox")]
+    {
+        for mode in ["force_generic_plan", "force_custom_plan"] {
+            let told = told_of(&mut conn, sql, &arguments, mode).await;
+            for part in asked.iter().chain([&last]) {
+                assert!(told.contains(&format!("on {part}")), "nothing is told of {part}: {told}");
+            }
+            for table in LOG {
+                assert!(!told.contains(&format!("Seq Scan on {table}")), "{mode}: {told}");
+            }
         }
     }
+}
+
+/// What Postgres tells of the plans of a statement, and of those within it. It leaves nothing.
+async fn told_of(conn: &mut PgConnection, sql: &str, arguments: &str, mode: &str) -> String {
+    let told = Told::default();
+    let teller = told.clone();
+    let listening = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
+    let running = async {
+        for sql in [
+            format!("SET plan_cache_mode = {mode}"),
+            format!("PREPARE told AS {sql}"),
+            format!("BEGIN; EXECUTE told ({arguments}); ROLLBACK; DEALLOCATE told"),
+        ] {
+            conn.execute(AssertSqlSafe(sql)).await.expect("runs");
+        }
+    };
+    running.with_subscriber(listening.with_writer(move || teller.clone()).finish()).await;
+    String::from_utf8(told.0.lock().expect("whole").clone()).expect("text")
 }
 
 /// What was logged.

@@ -1,4 +1,4 @@
-//! What else is over at some time: answers to uploads, slices that nobody took, ids, images of absent rows, devices.
+//! What else is over at some time: rejections, slices that nobody took, ids, images of absent rows, devices.
 //!
 //! Each is deleted in bounded steps, oldest first, by an index. None of it is needed for rows to be right.
 

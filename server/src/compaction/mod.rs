@@ -60,7 +60,7 @@ pub struct Report {
     pub left: u64,
     /// Whether another server was compacting: then this one left it to that.
     pub elsewhere: bool,
-    /// Answers to uploads that are forgotten.
+    /// Rejections of uploads that are forgotten.
     pub outcomes: u64,
     /// Slices that nobody published and that readers fetch instead.
     pub slices: u64,

@@ -1,7 +1,7 @@
-//! Answers that bind: kept with what they say, for when their batches come again.
+//! Rejections: kept with what they say, for when their batches come again.
 //!
-//! Place in the journey: in the transaction that they tell of. What is accepted is kept by [`super::append`] with the
-//! records themselves; what is rejected, before the commit.
+//! Place in the journey: before the commit of the transaction in which they were found. That a batch was accepted, the log
+//! itself tells: its records are there, with their numbers, or their ids are remembered ([`super::known`]).
 
 use sqlx_core::error::BoxDynError;
 use sqlx_postgres::PgConnection;
@@ -17,7 +17,7 @@ pub(super) struct Answers<'u>(Vec<Answer<'u>>);
 
 /// One of them.
 #[derive(Debug)]
-pub(super) struct Answer<'u> {
+struct Answer<'u> {
     upload: &'u Upload,
     hash: [u8; 32],
     outcome: Vec<u8>,
@@ -34,11 +34,6 @@ impl<'u> Answers<'u> {
         self.0.is_empty()
     }
 
-    /// As they are kept.
-    pub(super) fn all(&self) -> &[Answer<'u>] {
-        &self.0
-    }
-
     /// Keeps them, as the server.
     pub(super) async fn store(&self, conn: &mut PgConnection) -> Result<(), sqlx_core::Error> {
         let storing = query(
@@ -47,7 +42,7 @@ impl<'u> Answers<'u> {
              ON CONFLICT (client_id, batch_id) DO UPDATE SET content_hash = excluded.content_hash, \
              outcome = excluded.outcome, created_at = now()",
         );
-        storing.bind(composites(self.all())).execute(conn).await.map(drop)
+        storing.bind(composites(&self.0)).execute(conn).await.map(drop)
     }
 }
 

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use synchrotron_core::model::{ActionRecord, AudienceKey, Cursor, Epoch, ServerIngestId};
+use synchrotron_core::model::{ActionRecord, AudienceKey, Epoch, ServerIngestId};
 use synchrotron_core::wire::{LogRecord, Slice};
 
-use super::append::Appended;
+use super::append::{Appended, Waiting};
 use super::new_rows::Author;
 use super::validate::Measured;
 use crate::outbox::Fresh;
@@ -23,10 +23,9 @@ pub(super) fn slices(epoch: Epoch, records: &[(Author<'_>, &Measured<'_>)], appe
             records.push(log_record(author, record, numbered.number, audience_key));
         }
     }
-    let slice = |(id, audience_key, prev, through): &(_, AudienceKey, _, _)| {
+    let slice = |Waiting { id, audience_key, prev, through }: &Waiting| {
         let records = of.remove(audience_key.as_str()).unwrap_or_default();
-        let (prev, through) = (Cursor::new(*prev), Cursor::new(*through));
-        (*id, Slice { epoch, audience_key: audience_key.clone(), prev, through, records })
+        (*id, Slice { epoch, audience_key: audience_key.clone(), prev: *prev, through: *through, records })
     };
     appended.waiting.iter().map(slice).collect()
 }

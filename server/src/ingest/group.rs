@@ -22,9 +22,10 @@ use synchrotron_core::model::{AudienceKey, Patch};
 use synchrotron_core::wire::{Outcome, RejectionKind};
 
 use super::answers::Answers;
+use super::fast_path::Fast;
 use super::gate;
 use super::opening::Opening;
-use super::pass::{Candidate, Decided, Pass, PassError, Passed};
+use super::pass::{Candidate, Pass, PassError, Passed};
 use super::validate::{self, Measured};
 use super::{Ingest, RETRY_AFTER_MS, Upload, foreign_client};
 use crate::capture::is_staged;
@@ -48,6 +49,8 @@ pub(super) struct Open<'b> {
     pub(super) records: Vec<Measured<'b>>,
     /// Of the whole of it.
     pub(super) hash: [u8; 32],
+    /// Whether it leaves images of its rows, whatever its records' numbers.
+    pub(super) leaves_images: bool,
 }
 
 impl Open<'_> {
@@ -60,14 +63,14 @@ impl Open<'_> {
 /// What is decided of a group, by place, and the slices that it leaves.
 #[derive(Debug)]
 struct Decisions {
-    outcomes: Vec<Option<Decided>>,
+    outcomes: Vec<Option<Outcome>>,
     slices: Fresh,
 }
 
 impl Decisions {
-    fn note(&mut self, candidates: &[Candidate<'_>], Passed { decided, slices }: Passed) {
-        for (candidate, decided) in candidates.iter().zip(decided) {
-            self.outcomes[candidate.open.place] = Some(decided);
+    fn note(&mut self, candidates: &[Candidate<'_>], Passed { outcomes, slices }: Passed) {
+        for (candidate, outcome) in candidates.iter().zip(outcomes) {
+            self.outcomes[candidate.open.place] = Some(outcome);
         }
         self.slices.extend(slices);
     }
@@ -111,7 +114,13 @@ impl Ingest {
         uploads: &[&Upload],
         lock_within: Duration,
     ) -> Result<(Vec<Outcome>, Fresh), sqlx_core::Error> {
-        let all: Vec<Open<'_>> = uploads.iter().copied().enumerate().map(measure).collect();
+        let mut all: Vec<Open<'_>> = uploads.iter().copied().enumerate().map(measure).collect();
+        if let [alone] = all.as_mut_slice() {
+            match self.take_fast(alone, lock_within).await? {
+                Fast::Done(outcome, slices) => return Ok((vec![outcome], slices)),
+                Fast::Slow { leaves_images } => alone.leaves_images = leaves_images,
+            }
+        }
         let mut begun = self.begin(&all, lock_within).await?;
         if !begun.open.is_empty() {
             let Begun { tx, opening, open, decisions } = &mut begun;
@@ -142,11 +151,8 @@ impl Ingest {
         let opening = Opening::read(&mut tx, self.settings.head_gate, &open, lock_within).await?;
         let mut decisions = Decisions { outcomes: vec![None; all.len()], slices: Fresh::new() };
         open.retain(|open| {
-            let answer = answer_of(open, &opening);
-            let unanswered = answer.is_none();
-            // What was kept before stays kept; nothing else here binds.
-            decisions.outcomes[open.place] = answer.map(|outcome| Decided { outcome, kept: true });
-            unanswered
+            decisions.outcomes[open.place] = answer_of(open, &opening);
+            decisions.outcomes[open.place].is_none()
         });
         Ok(Begun { tx, opening, open, decisions })
     }
@@ -181,8 +187,7 @@ impl Ingest {
             match self.attempt(tx, &pass).await? {
                 Ok(passed) => decisions.note(&candidates, passed),
                 Err(PassError::Refused { outcome, .. }) => {
-                    let outcome = unless_written(tx, open, *outcome).await?;
-                    decisions.outcomes[open.place] = Some(Decided { outcome, kept: false });
+                    decisions.outcomes[open.place] = Some(unless_written(tx, open, *outcome).await?);
                 }
                 Err(PassError::Clash(error)) => return Err(error),
                 Err(PassError::TooFast) => unreachable!("BUG: effects that are applied one by one need no slower pace"),
@@ -223,7 +228,7 @@ async fn unless_written(tx: &mut PgConnection, open: &Open<'_>, outcome: Outcome
 fn measure((place, upload): (usize, &Upload)) -> Open<'_> {
     let records = validate::measure(&upload.batch);
     let hash = validate::batch_hash(&records);
-    Open { place, upload, records, hash }
+    Open { place, upload, records, hash, leaves_images: false }
 }
 
 /// What an upload is told without being judged, if it is.
@@ -244,29 +249,29 @@ const fn pace_of(uploads: usize) -> Pace {
     if uploads < SCRIPTED_MIN { Pace::Hopeful } else { Pace::Scripts }
 }
 
-/// Keeps the answers that bind and are not kept yet, leaves no head of an audience that nobody has founded, and commits.
+/// Keeps the answers that bind and that the log does not tell, leaves no head of an audience that nobody has founded, and
+/// commits.
 async fn finish(
     Begun { mut tx, opening, decisions: Decisions { outcomes, slices }, .. }: Begun<'_, '_>,
     all: &[Open<'_>],
 ) -> Result<(Vec<Outcome>, Fresh), sqlx_core::Error> {
-    let decided = outcomes.into_iter().map(|decided| decided.expect("BUG: every upload is answered"));
-    let mut outcomes: Vec<Outcome> = Vec::with_capacity(all.len());
-    let mut rest = Answers::default();
+    let decided = outcomes.into_iter().map(|outcome| outcome.expect("BUG: every upload is answered"));
+    let outcomes: Vec<Outcome> = decided.collect();
+    let mut answers = Answers::default();
     let mut unfounded: BTreeSet<&AudienceKey> = BTreeSet::new();
-    for (open, Decided { outcome, kept }) in all.iter().zip(decided) {
-        if !kept && matches!(outcome, Outcome::Accepted { .. } | Outcome::Rejected { .. }) {
-            rest.add(open.upload, &open.hash, &outcome);
+    for (open, outcome) in all.iter().zip(&outcomes) {
+        if matches!(outcome, Outcome::Rejected { .. }) {
+            answers.add(open.upload, &open.hash, outcome);
         }
         if !matches!(outcome, Outcome::Accepted { .. }) {
             unfounded.extend(open.touched().into_iter().filter(|key| opening.heads.head(key) == 0));
         }
-        outcomes.push(outcome);
     }
-    if !rest.is_empty() || !unfounded.is_empty() {
+    if !answers.is_empty() || !unfounded.is_empty() {
         act_as_server(&mut tx).await?;
     }
-    if !rest.is_empty() {
-        rest.store(&mut tx).await?;
+    if !answers.is_empty() {
+        answers.store(&mut tx).await?;
     }
     if !unfounded.is_empty() {
         gate::forget(&mut tx, &unfounded).await?;

@@ -1,10 +1,10 @@
 //! Uploads → log rows, canonical rows and outbox rows, many in one transaction; or outcomes that say why not.
 //!
 //! Place in the journey: between `upload` and `publish`, for every transport. An upload waits in the [`queue`] until a
-//! worker takes it, with all that wait beside it, into one transaction ([`group`]); where one holds up the others, each goes
-//! [`alone`]. The hops there, in order: [`opening`],
-//! which locks and reads; [`known`], [`validate`], [`age`] and [`gate`], which judge; [`append`],
-//! [`materialize`](crate::materialize), commit.
+//! worker takes it. One that comes alone, and with which all is well, is done in one statement ([`fast_path`]); otherwise all
+//! that wait beside it share one transaction ([`group`]), and where one holds up the others, each goes [`alone`]. The hops in
+//! there, in order: [`opening`], which locks and reads; [`known`], [`validate`], [`age`] and [`gate`], which judge;
+//! [`append`], [`materialize`](crate::materialize), commit.
 //!
 //! # Invariants
 //! - All of a batch is kept, or none of it, whatever becomes of those beside it.
@@ -16,6 +16,7 @@ mod age;
 mod alone;
 mod answers;
 mod append;
+mod fast_path;
 mod fresh;
 mod gate;
 mod group;
@@ -34,6 +35,8 @@ use std::sync::Arc;
 use synchrotron_core::model::{ActionId, UserId};
 use synchrotron_core::wire::{Fault, FaultCode, Outcome, RejectionKind, UploadBatch};
 
+#[cfg(test)]
+pub(crate) use fast_path::TAKE;
 pub(crate) use known::{bind_client, read_epoch};
 #[cfg(test)]
 pub(crate) use opening::OPEN;

@@ -147,7 +147,7 @@ impl Opening {
 
 /// What a device has seen of the audiences that the gate covers, as far as it can be told without knowing its user's: in
 /// those that it does not name, nothing.
-fn basis_of(gate: HeadGate, open: &Open<'_>) -> String {
+pub(super) fn basis_of(gate: HeadGate, open: &Open<'_>) -> String {
     let basis = &open.upload.batch.basis;
     let cursors: BTreeMap<&str, i64> = match gate {
         HeadGate::Visible => basis.iter().map(|(key, cursor)| (key.as_str(), cursor.get())).collect(),

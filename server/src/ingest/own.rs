@@ -14,7 +14,6 @@ use synchrotron_core::model::{AudienceKey, ClientId, Patch, RowKey, UserId};
 use synchrotron_core::wire::UploadRecord;
 use uuid::Uuid;
 
-use super::answers::Answers;
 use super::append;
 use super::gate::LockedHeads;
 use super::new_rows::Author;
@@ -50,5 +49,5 @@ pub(crate) async fn append_own(
     let newest = newest_positions(conn, &Vec::from_iter(rows)).await?;
     keep_older(conn, catalogue, &newest, records.iter()).await?;
     let all: Vec<_> = measured.iter().map(|record| (author, record)).collect();
-    append::append(conn, &all, heads, &Answers::default()).await.map(drop)
+    append::append(conn, &all, heads).await.map(drop)
 }

@@ -10,7 +10,6 @@ use synchrotron_core::model::{ActionId, AudienceKey, ServerIngestId};
 use synchrotron_core::wire::{Outcome, RejectionKind};
 
 use super::age;
-use super::answers::Answers;
 use super::append;
 use super::fresh;
 use super::gate::{Gate, LockedHeads};
@@ -64,18 +63,11 @@ struct Admitted<'g> {
     founded: BTreeMap<&'g AudienceKey, ActionId>,
 }
 
-/// An upload's outcome, and whether it is kept already for when the upload comes again.
-#[derive(Debug, Clone)]
-pub(super) struct Decided {
-    pub(super) outcome: Outcome,
-    pub(super) kept: bool,
-}
-
 /// What a pass did.
 #[derive(Debug)]
 pub(super) struct Passed {
     /// What is decided of each upload.
-    pub(super) decided: Vec<Decided>,
+    pub(super) outcomes: Vec<Outcome>,
     /// The slices that it leaves in the outbox.
     pub(super) slices: Fresh,
 }
@@ -130,7 +122,7 @@ impl Pass<'_, '_> {
     /// The outcome of each, all written that are accepted. The transaction may act as a user afterwards.
     pub(super) async fn run(&self, tx: &mut PgConnection) -> Result<Passed, PassError> {
         let mut gate = Gate::new(self.opening);
-        let mut decided: Vec<Option<Decided>> = vec![None; self.candidates.len()];
+        let mut decided: Vec<Option<Outcome>> = vec![None; self.candidates.len()];
         let mut admitted = Vec::new();
         for (place, candidate) in self.candidates.iter().enumerate() {
             match self.admit(tx, place, candidate, &gate).await? {
@@ -139,15 +131,15 @@ impl Pass<'_, '_> {
                     gate.pass(candidate.open.upload.batch.client_id, audiences);
                     admitted.push(one);
                 }
-                Err(outcome) => decided[place] = Some(Decided { outcome, kept: false }),
+                Err(outcome) => decided[place] = Some(outcome),
             }
         }
-        let (outcomes, slices) = self.write(tx, &admitted).await?;
-        for (place, outcome) in outcomes {
-            decided[place] = Some(Decided { outcome, kept: true });
+        let (accepted, slices) = self.write(tx, &admitted).await?;
+        for (place, outcome) in accepted {
+            decided[place] = Some(outcome);
         }
-        let decided = decided.into_iter().map(|decided| decided.expect("BUG: admitted or answered")).collect();
-        Ok(Passed { decided, slices })
+        let outcomes = decided.into_iter().map(|decided| decided.expect("BUG: admitted or answered")).collect();
+        Ok(Passed { outcomes, slices })
     }
 
     /// Judges an upload by everything that can be known before it is written.
@@ -165,7 +157,7 @@ impl Pass<'_, '_> {
             Err(rejection) => return Ok(Err(rejection.into())),
         };
         let new: Vec<&Measured<'_>> = records.iter().filter(|r| !ids.contains_key(&r.upload.id)).collect();
-        let judged = self.check(&new).and_then(|()| {
+        let judged = self.ingest.check(&new).and_then(|()| {
             age::admit(self.opening, candidate.open.place)?;
             gate.admit(self.ingest.settings.head_gate, candidate)?;
             Ok(founded_audiences(&new, candidate.visible, &self.opening.heads)?)
@@ -185,19 +177,7 @@ impl Pass<'_, '_> {
         Ok(Ok(Admitted { place, candidate, new, ids, founded }))
     }
 
-    fn check(&self, new: &[&Measured<'_>]) -> Result<(), Outcome> {
-        let mut seen = BTreeSet::new();
-        for record in new {
-            if !seen.insert(record.upload.id) {
-                let reason = "the id comes twice in the batch".to_owned();
-                return Err(Rejection { action: record.upload.id, kind: RejectionKind::DuplicateId, reason }.into());
-            }
-            validate::check_record(record, &self.ingest.settings, &self.ingest.catalogue)?;
-        }
-        validate::check_clocks(new, &self.ingest.settings, now_ms())
-    }
-
-    /// Appends and materializes all that is admitted; the outcomes, which are kept with it, by place.
+    /// Appends and materializes all that is admitted; the outcomes, by place.
     async fn write(
         &self,
         tx: &mut PgConnection,
@@ -214,11 +194,7 @@ impl Pass<'_, '_> {
             })
             .collect();
         let outcomes = accepted(admitted, heads.numbers(all.len()));
-        let mut answers = Answers::default();
-        for (one, (_, outcome)) in admitted.iter().zip(&outcomes) {
-            answers.add(one.candidate.open.upload, &one.candidate.open.hash, outcome);
-        }
-        let appended = append::append(tx, &all, heads, &answers).await?;
+        let appended = append::append(tx, &all, heads).await?;
         let last_number = appended.numbered.last().map_or(0, |record| record.number);
         let app_role = &self.ingest.settings.app_role;
         let actor = Actor::introduce(tx, &first.candidate.open.upload.user_id, app_role);
@@ -230,9 +206,9 @@ impl Pass<'_, '_> {
         for one in admitted {
             let (records, others) = rest.split_at(one.new.len());
             rest = others;
-            let user_id = &one.candidate.open.upload.user_id;
+            let Open { upload, leaves_images, .. } = one.candidate.open;
             let refused = |error| refused(one.candidate, error);
-            materializer.upload(user_id, records).await.map_err(refused)?;
+            materializer.upload(&upload.user_id, records, *leaves_images).await.map_err(refused)?;
             if !one.founded.is_empty() {
                 materializer.flush().await.map_err(refused)?;
                 check_founded(materializer.as_server().await?, one).await?;
@@ -243,6 +219,21 @@ impl Pass<'_, '_> {
         materializer.end().await?;
         let heard = self.ingest.announcer.is_heard();
         Ok((outcomes, if heard { fresh::slices(*epoch, &all, &appended) } else { Fresh::new() }))
+    }
+}
+
+impl Ingest {
+    /// Checks records by everything that can be known without looking at any row.
+    pub(super) fn check(&self, new: &[&Measured<'_>]) -> Result<(), Outcome> {
+        let mut seen = BTreeSet::new();
+        for record in new {
+            if !seen.insert(record.upload.id) {
+                let reason = "the id comes twice in the batch".to_owned();
+                return Err(Rejection { action: record.upload.id, kind: RejectionKind::DuplicateId, reason }.into());
+            }
+            validate::check_record(record, &self.settings, &self.catalogue)?;
+        }
+        validate::check_clocks(new, &self.settings, now_ms())
     }
 }
 

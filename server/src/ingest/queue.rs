@@ -26,6 +26,7 @@ use super::alone::Alone;
 use super::line::{Company, Line, Waiting};
 use super::{Ingest, RETRY_AFTER_MS, Upload};
 use crate::limits::UserLimits;
+use crate::outbox::Fresh;
 use crate::pg::words;
 
 /// The uploads that wait, and the workers that take them. Dropped, it takes nothing more, and what is under way is rolled
@@ -116,21 +117,15 @@ impl Worker {
     ) -> Result<(), Vec<Waiting>> {
         let uploads: Vec<&Upload> = group.iter().map(|waiting| &waiting.upload).collect();
         let committing = AssertUnwindSafe(self.ingest.commit(&uploads, lock_within)).catch_unwind();
-        let outcomes = match committing.await {
-            Ok(Ok((outcomes, slices))) => {
-                // Others hear of it before its authors do: they wait for it to come.
-                if !slices.is_empty() {
-                    self.ingest.announcer.tell(slices);
-                }
-                outcomes
-            }
+        let (outcomes, slices) = match committing.await {
+            Ok(Ok(done)) => done,
             Ok(Err(error)) if again(&error, group.len()) => {
                 tracing::debug!(error = words(&error), uploads = group.len(), "ingest.alone");
                 return Err(group);
             }
             Ok(Err(error)) => {
                 tracing::warn!(error = words(&error), uploads = group.len(), "ingest.retry");
-                vec![Outcome::Retry { after_ms: RETRY_AFTER_MS }; group.len()]
+                (vec![Outcome::Retry { after_ms: RETRY_AFTER_MS }; group.len()], Fresh::new())
             }
             Err(_) => {
                 tracing::error!(uploads = group.len(), "work on uploads panicked");
@@ -140,6 +135,10 @@ impl Worker {
         for (waiting, outcome) in group.into_iter().zip(outcomes) {
             // Whoever asked may have left.
             let _told = waiting.answer.send(outcome);
+        }
+        // Last, so that it is done first: the runtime goes on with the task that was woken last, and others wait for the slices.
+        if !slices.is_empty() {
+            self.ingest.announcer.tell(slices);
         }
         Ok(())
     }

@@ -22,11 +22,9 @@ impl Materializer<'_> {
     pub(super) async fn apply(&mut self, run: Run<'_>) -> Result<(), Refused> {
         let first = run.steps[0];
         let table = self.table(&first.patch.row_key()).map_err(|error| first.blame(error))?;
-        let effects = run.steps.iter().map(|step| (&step.patch.row_id, &step.patch.audience_key, &step.patch.effect));
         let taken = if self.pace == Pace::Hopeful { Taken::Fails } else { Taken::LeftOut };
-        let statement = statement_of(table, run.operation(), Targets::alike(table, effects), taken);
         let mut matched = self
-            .run_statement(statement)
+            .run_statement(run.statement(table, taken))
             .await
             .map_err(|error| first.blame(if self.pace == Pace::Hopeful { error.too_fast() } else { error }))?;
         for step in run.steps {

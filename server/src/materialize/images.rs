@@ -30,7 +30,7 @@ use crate::pg::{StoredFormError, decode_columns, encode_columns, position_of, qu
 
 /// How many effects of a row lie between two of its images, on average. Beneath it, reading more is cheaper than keeping
 /// more.
-const EVERY: i64 = 64;
+pub(super) const EVERY: i64 = 64;
 
 /// Before everything: no action has the empty id.
 pub(crate) const BEFORE_ALL: ReplayKey = ReplayKey {

@@ -28,6 +28,7 @@ mod script;
 mod statements;
 mod trial;
 mod values;
+mod whole_script;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -48,6 +49,7 @@ pub(crate) use images::{Image, keep_older};
 pub(crate) use inspect::{inspect, is_audience_indexed};
 pub(crate) use present::{columns_of, selected};
 pub(crate) use values::{KindMismatch, takes};
+pub(crate) use whole_script::WholeScript;
 
 use crate::metrics::METRICS;
 use crate::pg::{Acting, Actor, query};
@@ -133,11 +135,18 @@ impl<'a> Materializer<'a> {
         self.defer_constraints().await
     }
 
-    /// Applies the records of one upload, as its user.
-    pub(crate) async fn upload(&mut self, user_id: &'a UserId, records: &[Numbered<'a>]) -> Result<(), Refused> {
+    /// Applies the records of one upload, as its user. They leave images of rows that have effects before if they are to, or
+    /// if their numbers say so.
+    pub(crate) async fn upload(
+        &mut self,
+        user_id: &'a UserId,
+        records: &[Numbered<'a>],
+        leaves_images: bool,
+    ) -> Result<(), Refused> {
         self.actor.turn_to(user_id);
         for record in records {
             self.record(*record).await?;
+            self.note(*record, leaves_images || images::is_due(record.number));
         }
         self.close_run().await
     }
@@ -153,7 +162,6 @@ impl<'a> Materializer<'a> {
                 self.enqueue(Step { record, patch }).await?;
             }
         }
-        self.note(record);
         let may_defer = |patch: &Patch| self.catalogue.table(&patch.table).is_some_and(|table| table.deferrable);
         if patches.iter().any(may_defer) {
             self.flush().await?;
@@ -168,11 +176,11 @@ impl<'a> Materializer<'a> {
         record.is_correction() || newest().is_some_and(|newest| newest > record.position)
     }
 
-    /// Notes which of a record's rows it is the newest of, and which are due for an image.
-    fn note(&mut self, record: Numbered<'_>) {
+    /// Notes which of a record's rows it is the newest of, and, if they are due for an image, which are.
+    fn note(&mut self, record: Numbered<'_>, due: bool) {
         for patch in &record.upload.rows {
             let key = patch.row_key();
-            if images::is_due(record.number) && self.newest.contains_key(&key) {
+            if due && self.newest.contains_key(&key) {
                 self.due.insert(key.clone());
             }
             let newest = self.newest.entry(key).or_insert(record.position);

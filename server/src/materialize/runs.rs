@@ -11,8 +11,11 @@
 
 use std::collections::HashSet;
 
-use synchrotron_core::model::{Operation, Patch, RowId};
+use synchrotron_core::model::{Patch, RowId};
 
+use super::apply::statement_of;
+use super::catalogue::Table;
+use super::statements::{Statement, Taken, Targets};
 use super::{MaterializeError, Numbered, Refused};
 
 /// One effect and the record that it belongs to.
@@ -29,32 +32,58 @@ impl Step<'_> {
     }
 }
 
+/// What a run is made of.
+pub(super) trait HasPatch<'b>: Copy {
+    /// The effect.
+    fn patch(self) -> &'b Patch;
+}
+
+impl<'b> HasPatch<'b> for Step<'b> {
+    fn patch(self) -> &'b Patch {
+        self.patch
+    }
+}
+
+impl<'b> HasPatch<'b> for &'b Patch {
+    fn patch(self) -> &'b Patch {
+        self
+    }
+}
+
 /// Effects that one statement applies; never empty.
 #[derive(Debug)]
-pub(super) struct Run<'b> {
-    pub(super) steps: Vec<Step<'b>>,
+pub(super) struct Run<'b, S = Step<'b>> {
+    pub(super) steps: Vec<S>,
     rows: HashSet<&'b RowId>,
 }
 
-impl<'b> Run<'b> {
+impl<'b, S: HasPatch<'b>> Run<'b, S> {
     /// A run of one effect.
-    pub(super) fn of(step: Step<'b>) -> Self {
-        Self { steps: vec![step], rows: HashSet::from([&step.patch.row_id]) }
+    pub(super) fn of(step: S) -> Self {
+        Self { steps: vec![step], rows: HashSet::from([&step.patch().row_id]) }
     }
 
-    pub(super) fn operation(&self) -> Operation {
-        self.steps[0].patch.effect.operation()
+    /// The first of its effects.
+    pub(super) fn first(&self) -> &'b Patch {
+        self.steps[0].patch()
     }
 
     /// Takes one more effect, or gives it back if the run ends before it.
-    pub(super) fn extend(&mut self, step: Step<'b>, max: usize) -> Result<(), Step<'b>> {
-        let fits = self.steps.len() < max && alike(self.steps[0].patch, step.patch);
-        if fits && self.rows.insert(&step.patch.row_id) {
+    pub(super) fn extend(&mut self, step: S, max: usize) -> Result<(), S> {
+        let fits = self.steps.len() < max && alike(self.first(), step.patch());
+        if fits && self.rows.insert(&step.patch().row_id) {
             self.steps.push(step);
             Ok(())
         } else {
             Err(step)
         }
+    }
+
+    /// The statement that applies it; nothing of a correction that does nothing.
+    pub(super) fn statement(&self, table: &Table, taken: Taken) -> Option<Statement> {
+        let effects =
+            self.steps.iter().map(|step| step.patch()).map(|patch| (&patch.row_id, &patch.audience_key, &patch.effect));
+        statement_of(table, self.first().effect.operation(), Targets::alike(table, effects), taken)
     }
 }
 

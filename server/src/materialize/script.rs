@@ -13,14 +13,13 @@ use std::collections::{BTreeMap, HashMap};
 use sqlx_core::row::Row;
 use synchrotron_core::model::UserId;
 
-use super::apply::statement_of;
 use super::runs::{Run, Step};
-use super::statements::{Statement, Taken, Targets};
+use super::statements::{Statement, Taken};
 use super::{MaterializeError, Materializer, Refused};
 use crate::pg::{Acting, query};
 
 /// So many effects in one script are as good as any more.
-const SCRIPT_MAX: usize = 1_000;
+pub(super) const SCRIPT_MAX: usize = 1_000;
 
 /// Runs that wait to be applied; their order is that of the log.
 #[derive(Debug)]
@@ -46,17 +45,18 @@ impl<'b> Script<'b> {
 
 /// A script as the parameters of its statement.
 #[derive(Debug, Default)]
-struct Parameters<'b> {
-    statements: Vec<String>,
-    users: Vec<&'b str>,
-    chosen: Vec<i32>,
-    widths: Vec<i32>,
-    arguments: Vec<String>,
+pub(super) struct Parameters<'b> {
+    pub(super) statements: Vec<String>,
+    pub(super) users: Vec<&'b str>,
+    pub(super) chosen: Vec<i32>,
+    pub(super) widths: Vec<i32>,
+    pub(super) arguments: Vec<String>,
     numbers: BTreeMap<String, i32>,
 }
 
 impl<'b> Parameters<'b> {
-    fn add(&mut self, user_id: &'b UserId, statement: Statement) {
+    /// One more run, as this user.
+    pub(super) fn add(&mut self, user_id: &'b UserId, statement: Statement) {
         let count = |items: usize| i32::try_from(items).expect("BUG: a script is bounded");
         let (sql, parameters) = statement.into_parts();
         let next = count(self.numbers.len() + 1);
@@ -80,10 +80,8 @@ impl Materializer<'_> {
         let blamed = |error| first.blame(MaterializeError::from(error).too_fast());
         let mut parameters = Parameters::default();
         for (user_id, run) in &script.runs {
-            let table = self.table(&run.steps[0].patch.row_key()).map_err(|error| first.blame(error))?;
-            let effects =
-                run.steps.iter().map(|Step { patch, .. }| (&patch.row_id, &patch.audience_key, &patch.effect));
-            let statement = statement_of(table, run.operation(), Targets::alike(table, effects), Taken::Fails);
+            let table = self.table(&run.first().row_key()).map_err(|error| first.blame(error))?;
+            let statement = run.statement(table, Taken::Fails);
             // Run n of the answer is the nth of the script.
             parameters.add(user_id, statement.expect("BUG: only corrections do nothing, and they are late"));
         }
@@ -94,11 +92,11 @@ impl Materializer<'_> {
         );
         let matched = running
             .bind(self.actor.app_role())
-            .bind(parameters.statements)
-            .bind(parameters.users)
-            .bind(parameters.chosen)
-            .bind(parameters.widths)
-            .bind(parameters.arguments)
+            .bind(&parameters.statements)
+            .bind(&parameters.users)
+            .bind(&parameters.chosen)
+            .bind(&parameters.widths)
+            .bind(&parameters.arguments)
             .fetch_all(&mut *self.actor.conn)
             .await
             .map_err(blamed)?;

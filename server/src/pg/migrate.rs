@@ -11,7 +11,7 @@ use sqlx_postgres::{PgConnection, PgPool};
 use super::query;
 use crate::StartError;
 
-const MIGRATIONS: [(i64, &str, &str); 12] = [
+const MIGRATIONS: [(i64, &str, &str); 13] = [
     (1, "log", include_str!("../../migrations/0001_log.sql")),
     (2, "access", include_str!("../../migrations/0002_access.sql")),
     (3, "floors", include_str!("../../migrations/0003_floors.sql")),
@@ -24,6 +24,7 @@ const MIGRATIONS: [(i64, &str, &str); 12] = [
     (12, "scripts", include_str!("../../migrations/0012_scripts.sql")),
     (13, "openings", include_str!("../../migrations/0013_openings.sql")),
     (14, "new_rows", include_str!("../../migrations/0014_new_rows.sql")),
+    (15, "fast_path", include_str!("../../migrations/0015_fast_path.sql")),
 ];
 
 /// One step of the schema `synchrotron`.

@@ -20,7 +20,8 @@ pub struct CompactionSettings {
     /// for so long, and it is not done twice. Devices that were not seen for so long are forgotten.
     #[serde(rename = "ids_kept_seconds", with = "seconds")]
     pub ids_kept: Duration,
-    /// How long answers to uploads are kept; later, the same answer is found from the log.
+    /// How long rejections of uploads are kept; one that comes again later is judged afresh. What was accepted is found from
+    /// the log, or from the ids.
     #[serde(rename = "outcomes_kept_seconds", with = "seconds")]
     pub outcomes_kept: Duration,
     /// How long slices wait for a carrier; later, readers fetch what was in them. Without NATS nobody takes them.

@@ -93,7 +93,7 @@ async fn a_reader_of_an_audience_does_not_race_its_writer() {
     let record = bob.action(20, vec![note("n", "bob")]);
     let upload = tokio::spawn(async move { bob.upload(vec![record]).await });
     let waiting = wait_for("the upload to wait for the writer", Duration::from_secs(10), async || {
-        let waits = theatre.count("pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%ingest.open%' AND datname = current_database()");
+        let waits = theatre.count("pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '/* ingest.%' AND datname = current_database()");
         (waits.await == 1 || upload.is_finished()).then_some(())
     });
     waiting.await.expect("waits");

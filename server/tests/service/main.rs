@@ -7,6 +7,7 @@ mod collation;
 mod compaction;
 mod compaction_model;
 mod differential;
+mod fast_path;
 mod fetch;
 mod fixture;
 mod forged;
