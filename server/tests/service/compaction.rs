@@ -239,6 +239,18 @@ async fn ids_are_remembered_for_longer_than_records() {
     assert_eq!(too_old(alice.send(&batch).await), 21, "whether it was done is not known: it is not taken as it is");
 }
 
+/// One that touches nothing has no place that could be too old: only its id tells.
+#[tokio::test]
+async fn an_action_without_rows_is_not_taken_twice() {
+    let theatre = open().await;
+    let alice = theatre.device("alice");
+    let batch = alice.batch(vec![alice.action(10, vec![])]).await;
+    let first = accepted(alice.send(&batch).await);
+    age(&theatre, 1).await;
+    assert_eq!(compact(&theatre).await.records, 1);
+    assert_eq!(accepted(alice.send(&batch).await), first);
+}
+
 /// A row that is gone is not made again beneath its end, also not for another audience, which knows nothing of it.
 #[tokio::test]
 async fn a_removed_row_does_not_come_back_beneath_its_removal() {

@@ -144,6 +144,11 @@ async fn what_fails_is_told_as_ever_and_leaves_nothing() {
         let unfounded = "synchrotron.audience_heads WHERE audience_key IN ('project:q', 'user:bob')";
         assert_eq!(theatre.count(unfounded).await, 0, "at {at}");
     }
+    // What was refused stays so, also when nothing is wrong with it any more.
+    let batch = alice.batch(vec![alice.action(30, vec![hold("A1", Some("nobody"))])]).await;
+    let refused = alice.send(&batch).await;
+    theatre.execute("ALTER TABLE seats DROP CONSTRAINT held_well").await;
+    assert_eq!((rejected(refused.clone()).0, alice.send(&batch).await), (RejectionKind::Constraint, refused));
     // Another's device, and another history.
     let batch = alice.batch(vec![alice.action(40, vec![seat("A2")])]).await;
     assert!(matches!(theatre.service.upload(&principal("bob"), batch.clone()).await, Outcome::Refused(_)));
