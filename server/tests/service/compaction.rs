@@ -249,6 +249,9 @@ async fn an_action_without_rows_is_not_taken_twice() {
     age(&theatre, 1).await;
     assert_eq!(compact(&theatre).await.records, 1);
     assert_eq!(accepted(alice.send(&batch).await), first);
+    theatre.execute("UPDATE synchrotron.compacted_records SET compacted_at = now() - interval '400 days'").await;
+    assert_eq!(compact(&theatre).await.ids, 1);
+    assert_eq!(too_old(alice.send(&batch).await), 11, "whether it was done is not known any more");
 }
 
 /// A row that is gone is not made again beneath its end, also not for another audience, which knows nothing of it.
