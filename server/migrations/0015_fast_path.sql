@@ -105,9 +105,10 @@ BEGIN
     numbers := locked.drawn;
     RETURN NEXT;
     said := 'slice';
+    numbers := NULL;
     FOR id, audience_key, prev, through IN
         SELECT a.id, a.audience_key, a.prev, a.through
-        FROM synchrotron.append(numbers, records, effects, audiences, reached) AS a
+        FROM synchrotron.append(locked.drawn, records, effects, audiences, reached) AS a
     LOOP
         RETURN NEXT;
     END LOOP;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use sqlx_core::query::Query;
 use sqlx_core::row::Row;
-use sqlx_postgres::{PgArguments, PgRow, Postgres};
+use sqlx_postgres::{PgArguments, Postgres};
 use synchrotron_core::model::{RecordBody, ServerIngestId};
 use synchrotron_core::wire::Outcome;
 
@@ -38,40 +38,43 @@ pub(super) enum Fast {
     /// It is answered; the slices that it leaves.
     Done(Outcome, Fresh),
     /// It is for a group's transaction.
-    Slow {
+    ForGroup {
         /// Whether it is to leave images of the rows that it touches: it had a number of those that do.
         leaves_images: bool,
     },
 }
 
-const SLOW: Fast = Fast::Slow { leaves_images: false };
+const FOR_GROUP: Fast = Fast::ForGroup { leaves_images: false };
 
 impl Ingest {
     /// Takes an upload, or finds that it is for a group's transaction.
     pub(super) async fn take_fast(&self, open: &Open<'_>, lock_within: Duration) -> Result<Fast, sqlx_core::Error> {
         let new: Vec<&Measured<'_>> = open.records.iter().collect();
         if !is_plain(&new) || self.check(&new).is_err() {
-            return Ok(SLOW);
+            return Ok(FOR_GROUP);
         }
         let uploads: Vec<_> = new.iter().map(|record| record.upload).collect();
-        let Some(script) = WholeScript::of(&self.catalogue, &open.upload.user_id, &uploads) else { return Ok(SLOW) };
+        let Some(script) = WholeScript::of(&self.catalogue, &open.upload.user_id, &uploads) else {
+            return Ok(FOR_GROUP);
+        };
         let author = Author { client_id: open.upload.batch.client_id, user_id: &open.upload.user_id };
         let records: Vec<_> = new.iter().map(|record| (author, *record)).collect();
         let mut conn = self.pool.acquire().await?;
         let found = match self.taking(open, &records, &script, lock_within).fetch_all(&mut *conn).await {
             Ok(found) => found,
             Err(error) if is_of_the_upload(&error) => {
-                tracing::debug!(error = words(&error), "ingest.slow_path");
-                return Ok(SLOW);
+                tracing::debug!(error = words(&error), "ingest.for_group");
+                return Ok(FOR_GROUP);
             }
             Err(error) => return Err(error),
         };
         drop(conn);
-        match said_of(&found)? {
-            Said::Taken { numbers, waiting } => Ok(self.accepted(open, &records, &numbers, waiting)),
-            Said::Images => Ok(Fast::Slow { leaves_images: true }),
-            Said::Nothing => Ok(SLOW),
+        let Some((first, slices)) = found.split_first() else { return Ok(FOR_GROUP) };
+        if first.try_get::<&str, _>("said")? == "images" {
+            return Ok(Fast::ForGroup { leaves_images: true });
         }
+        let waiting = slices.iter().map(waiting_of).collect::<Result<_, _>>()?;
+        Ok(self.accepted(open, &records, first.try_get::<Vec<i64>, _>("numbers")?.as_slice(), waiting))
     }
 
     fn taking(
@@ -133,27 +136,6 @@ fn is_of_the_upload(error: &sqlx_core::Error) -> bool {
     let sqlx_core::Error::Database(error) = error else { return false };
     // lock_not_available; transaction rollback, connection exception, insufficient resources, operator intervention
     error.code().is_some_and(|code| code != "55P03" && !["40", "08", "53", "57"].contains(&code.get(..2).unwrap_or("")))
-}
-
-/// What the statement says of an upload.
-#[derive(Debug)]
-enum Said {
-    /// The numbers of its records, and the slices that wait.
-    Taken {
-        numbers: Vec<i64>,
-        waiting: Vec<Waiting>,
-    },
-    Images,
-    Nothing,
-}
-
-fn said_of(found: &[PgRow]) -> Result<Said, sqlx_core::Error> {
-    let Some((first, slices)) = found.split_first() else { return Ok(Said::Nothing) };
-    if first.try_get::<&str, _>("said")? == "images" {
-        return Ok(Said::Images);
-    }
-    let waiting = slices.iter().map(waiting_of).collect::<Result<_, _>>()?;
-    Ok(Said::Taken { numbers: first.try_get("numbers")?, waiting })
 }
 
 /// See the function.

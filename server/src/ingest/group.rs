@@ -107,8 +107,8 @@ impl Sorting<'_> {
 }
 
 impl Ingest {
-    /// Decides the fates of uploads of different devices in one transaction, which waits for no lock longer than this.
-    /// The slices that it leaves are in the outbox, too.
+    /// Decides the fates of uploads of different devices in one transaction, which waits for no lock longer than this; of one
+    /// that is alone, on the fast path if it can. The slices that it leaves are in the outbox, too.
     pub(super) async fn commit(
         &self,
         uploads: &[&Upload],
@@ -118,7 +118,7 @@ impl Ingest {
         if let [alone] = all.as_mut_slice() {
             match self.take_fast(alone, lock_within).await? {
                 Fast::Done(outcome, slices) => return Ok((vec![outcome], slices)),
-                Fast::Slow { leaves_images } => alone.leaves_images = leaves_images,
+                Fast::ForGroup { leaves_images } => alone.leaves_images = leaves_images,
             }
         }
         let mut begun = self.begin(&all, lock_within).await?;

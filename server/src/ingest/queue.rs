@@ -29,8 +29,8 @@ use crate::limits::UserLimits;
 use crate::outbox::Fresh;
 use crate::pg::words;
 
-/// The uploads that wait, and the workers that take them. Dropped, it takes nothing more, and what is under way is rolled
-/// back.
+/// The uploads that wait, and the workers that take them. Dropped, it takes nothing more; what is under way is rolled back, or
+/// committed without being told, and is told when it comes again.
 #[derive(Debug)]
 pub(crate) struct IngestQueue {
     waiting: mpsc::Sender<Waiting>,

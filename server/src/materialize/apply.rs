@@ -6,14 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use synchrotron_core::model::{AudienceKey, Columns, Effect, Operation, Patch};
+use synchrotron_core::model::{AudienceKey, Columns, Effect, Patch};
 use synchrotron_core::wire::RejectionKind;
 
 use super::catalogue::Table;
 use super::fold::{Logged, columns_named};
 use super::images::{self, BEFORE_ALL};
 use super::runs::Run;
-use super::statements::{Statement, Taken, Targets, audiences_of, delete, insert, update};
+use super::statements::{Statement, Taken, Targets, audiences_of, insert, statement_of, update};
 use super::{MaterializeError, Materializer, Numbered, Pace, Refused};
 use crate::pg::Acting;
 
@@ -134,20 +134,6 @@ impl Materializer<'_> {
 /// The refusal of a row that did not come to be, without an error.
 fn kept_out() -> MaterializeError {
     MaterializeError::refused(RejectionKind::Constraint, "a trigger of the table keeps the row out")
-}
-
-pub(super) fn statement_of(
-    table: &Table,
-    operation: Operation,
-    targets: Targets<'_>,
-    taken: Taken,
-) -> Option<Statement> {
-    match operation {
-        Operation::Insert => Some(insert(table, targets, taken)),
-        Operation::Update => Some(update(table, targets, &[], None)),
-        Operation::Delete => Some(delete(table, targets)),
-        Operation::Nothing => None,
-    }
 }
 
 /// The refusal of a write to a row that is there.

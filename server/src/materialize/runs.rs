@@ -13,9 +13,8 @@ use std::collections::HashSet;
 
 use synchrotron_core::model::{Patch, RowId};
 
-use super::apply::statement_of;
 use super::catalogue::Table;
-use super::statements::{Statement, Taken, Targets};
+use super::statements::{Statement, Taken, Targets, statement_of};
 use super::{MaterializeError, Numbered, Refused};
 
 /// One effect and the record that it belongs to.

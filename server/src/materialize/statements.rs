@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use sqlx_core::row::Row;
 use sqlx_core::sql_str::AssertSqlSafe;
 use sqlx_postgres::{PgConnection, PgRow};
-use synchrotron_core::model::{AudienceKey, Columns, Effect, RowId, Value};
+use synchrotron_core::model::{AudienceKey, Columns, Effect, Operation, RowId, Value};
 
 use super::catalogue::{Column, Table};
 use super::values::{takes, text_of};
@@ -86,6 +86,21 @@ pub(crate) enum Taken {
     LeftOut,
     /// The statement fails. Postgres takes longer over rows that may be left out: it marks each, and confirms it.
     Fails,
+}
+
+/// The statement of an operation; nothing of the one that does nothing.
+pub(super) fn statement_of(
+    table: &Table,
+    operation: Operation,
+    targets: Targets<'_>,
+    taken: Taken,
+) -> Option<Statement> {
+    match operation {
+        Operation::Insert => Some(insert(table, targets, taken)),
+        Operation::Update => Some(update(table, targets, &[], None)),
+        Operation::Delete => Some(delete(table, targets)),
+        Operation::Nothing => None,
+    }
 }
 
 /// Inserts rows.

@@ -21,10 +21,6 @@ use super::script::{Parameters, SCRIPT_MAX};
 use super::statements::Taken;
 use super::{RUN_MAX, images};
 
-/// Of more records than these, only such as make rows: an upload that leaves images is done again by a group's transaction, and
-/// each of its rows leaves one then.
-const OF_ANY_KIND_MAX: usize = 1;
-
 /// An upload's effects.
 #[derive(Debug)]
 pub(crate) struct WholeScript<'b> {
@@ -41,8 +37,10 @@ impl<'b> WholeScript<'b> {
     /// Of records in their order.
     pub(crate) fn of(catalogue: &Catalogue, user_id: &'b UserId, records: &[&'b UploadRecord]) -> Option<Self> {
         let effects = || records.iter().flat_map(|record| &record.rows);
-        let waits = |patch: &Patch| records.len() > 1 && catalogue.table(&patch.table).is_none_or(|t| t.deferrable);
-        if effects().count() > SCRIPT_MAX || effects().any(waits) {
+        let several = records.len() > 1;
+        // An action's constraints hold when it ends; here, they would be asked when the last one does.
+        let waits = |patch: &Patch| catalogue.table(&patch.table).is_none_or(|table| table.deferrable);
+        if effects().count() > SCRIPT_MAX || several && effects().any(waits) {
             return None;
         }
         let mut script =
@@ -55,7 +53,8 @@ impl<'b> WholeScript<'b> {
                 script.begun.insert(patch.row_key());
             }
         }
-        if records.len() > OF_ANY_KIND_MAX && (script.repeats || !script.begun.is_empty()) {
+        // Of several, one is due to leave images sooner or later: then all are done again, and all leave some.
+        if several && (script.repeats || !script.begun.is_empty()) {
             return None;
         }
         for (number, run) in (1..).zip(runs_of(effects())) {

@@ -5,12 +5,14 @@ use synchrotron_core::wire::{Outcome, RejectionKind};
 use synchrotron_server::settings::HeadGate;
 
 use crate::fixture::{Device, Theatre, accepted, columns, hold, note, patch, principal, rejected, remove, seat};
+use crate::rows::with_parts;
 
 /// Notes with which statement each row came.
 const NOTING: &str = "CREATE TABLE said (number bigint GENERATED ALWAYS AS IDENTITY, query text);
     CREATE FUNCTION note_query() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
         $$ BEGIN INSERT INTO said (query) VALUES (current_query()); RETURN NULL; END $$;
     CREATE TRIGGER noting AFTER INSERT OR UPDATE OR DELETE ON seats FOR EACH ROW EXECUTE FUNCTION note_query();
+    CREATE TRIGGER noting AFTER INSERT OR UPDATE OR DELETE ON notes FOR EACH ROW EXECUTE FUNCTION note_query();
     INSERT INTO seats VALUES ('old', 'older than the log', NULL, 'project:p')";
 
 /// A stage with a seat, and the device that brought it.
@@ -49,9 +51,9 @@ async fn what_devices_mostly_send_takes_one_statement() {
     ] {
         // Every 64th leaves images, and is done otherwise.
         theatre.execute("SELECT setval('synchrotron.server_ingest_ids', (nextval('synchrotron.server_ingest_ids') / 64 + 1) * 64)").await;
-        let on_seats = i64::try_from(rows.iter().filter(|row| row.table.as_str() == "seats").count()).expect("few");
+        let count = i64::try_from(rows.len()).expect("few");
         alice.sync(vec![alice.action(at, rows)]).await;
-        assert_eq!(fast_rows(&theatre).await, on_seats, "at {at}");
+        assert_eq!(fast_rows(&theatre).await, count, "at {at}");
     }
     let many = (0..100).map(|n| alice.action(80 + n, vec![seat(&format!("B{n}"))])).collect();
     alice.sync(many).await;
@@ -162,21 +164,16 @@ async fn what_fails_is_told_as_ever_and_leaves_nothing() {
 /// Postgres asks them when the statement is done and its rows are on their way.
 #[tokio::test]
 async fn constraints_that_wait_for_the_commit_are_asked() {
-    let theatre = Theatre::open_with(
-        "CREATE TABLE parts (id text PRIMARY KEY, audience_key text,
-            whole text REFERENCES seats (id) DEFERRABLE INITIALLY DEFERRED);
-         GRANT ALL ON parts TO synchrotron_user",
-        &["parts"],
-        |_| {},
-    )
-    .await;
+    let theatre = with_parts().await;
+    theatre.execute(NOTING).await;
+    theatre.execute("TRUNCATE said").await;
     let mut alice = theatre.device("alice");
     alice.sync(vec![alice.action(10, vec![seat("A1")])]).await;
     let part = |whole: &str| patch("parts", whole, "project:p", Effect::Insert(columns([("whole", whole.into())])));
     let (kind, reason) = rejected(alice.upload(vec![alice.action(20, vec![part("none")])]).await);
     assert_eq!((kind, reason.contains("23503")), (RejectionKind::Constraint, true), "{reason}");
     alice.sync(vec![alice.action(30, vec![part("A2"), seat("A2")])]).await;
-    assert_eq!(theatre.count("parts").await, 1);
+    assert_eq!((theatre.count("parts").await, fast_rows(&theatre).await), (1, 2));
 }
 
 /// A long history is folded quickly, whatever brought it.
@@ -202,11 +199,12 @@ async fn an_audience_that_is_not_written_holds_nobody_back_there() {
         device.sync(vec![device.action(10, vec![note(&format!("of {user}"), user.as_str())])]).await;
     }
     alice.sync(vec![alice.action(20, vec![seat("A1")])]).await;
-    assert_eq!(fast_rows(&theatre).await, 1);
+    assert_eq!(fast_rows(&theatre).await, 3);
     // Bob knows nothing of the seat.
     let both = vec![note("n", "bob"), seat("A2")];
     assert!(matches!(bob.upload(vec![bob.action(30, both)]).await, Outcome::BehindHead { .. }));
     let moved = patch("notes", "of bob", "user:bob", Effect::Update(columns([("body", "new".into())])));
     accepted(bob.upload(vec![bob.action(40, vec![moved])]).await);
     assert_eq!(theatre.scalar("SELECT body FROM notes WHERE id = 'of bob'").await.as_deref(), Some("new"));
+    assert_eq!(fast_rows(&theatre).await, 1);
 }

@@ -121,16 +121,17 @@ async fn a_constraint_is_named() {
     assert_eq!(reason, "row 0 (table seats): SQLSTATE 23505, table seats, constraint one_each");
 }
 
+/// With parts of seats, whose constraint waits for the commit.
+pub(crate) async fn with_parts() -> Theatre {
+    let parts = "CREATE TABLE parts (id text PRIMARY KEY, audience_key text,
+            whole text REFERENCES seats (id) DEFERRABLE INITIALLY DEFERRED);
+         GRANT ALL ON parts TO synchrotron_user";
+    Theatre::open_with(parts, &["parts"], |_| {}).await
+}
+
 #[tokio::test]
 async fn deferred_constraints_hold_when_an_action_ends() {
-    let theatre = Theatre::open_with(
-        "CREATE TABLE parts (id text PRIMARY KEY, audience_key text,
-            whole text REFERENCES seats (id) DEFERRABLE INITIALLY DEFERRED);
-         GRANT ALL ON parts TO synchrotron_user",
-        &["parts"],
-        |_| {},
-    )
-    .await;
+    let theatre = with_parts().await;
     let alice = theatre.device("alice");
     let part = patch("parts", "x", "project:p", Effect::Insert(columns([("whole", "A1".into())])));
     let outcome = alice.upload(vec![alice.action(10, vec![part.clone()]), alice.action(20, vec![seat("A1")])]).await;

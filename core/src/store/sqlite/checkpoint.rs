@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::store::StoreError;
@@ -23,9 +24,11 @@ const DUE_PAGES: u32 = 1_000;
 /// A log of so many pages is cut by the writer: a few megabytes more on disk than without a checkpointer.
 const OVERDUE_PAGES: u32 = 4 * DUE_PAGES;
 
-/// What the writer and the checkpointer tell each other.
-#[derive(Debug, Default)]
-struct Progress {
+/// The write-ahead log, as the writer and the checkpointer know it.
+#[derive(Debug)]
+struct Log {
+    /// The database's file.
+    path: PathBuf,
     /// How many pages the log had after the newest commit.
     pages: AtomicU32,
     /// Whether there is a checkpointer; without one, the writer waits for nobody.
@@ -36,14 +39,14 @@ struct Progress {
 
 /// The writer's side: looks at the log after each commit.
 #[derive(Debug)]
-pub(super) struct Commits(Arc<Progress>);
+pub(super) struct Commits(Arc<Log>);
 
 impl Commits {
     /// Looks after the commits of the writing connection.
-    pub(super) fn watch(connection: &mut Connection) -> Result<Self, StoreError> {
-        let progress = Arc::new(Progress::default());
-        let noted = Arc::clone(&progress);
-        connection.wal_hook(Some(move |log: &mut rusqlite::hooks::Wal, pages: i32| {
+    pub(super) fn watch(connection: &mut Connection, path: PathBuf) -> Result<Self, StoreError> {
+        let log = Arc::new(Log { path, pages: AtomicU32::default(), shared: false.into(), running: false.into() });
+        let noted = Arc::clone(&log);
+        connection.wal_hook(Some(move |log: &mut Wal, pages: i32| {
             let pages = u32::try_from(pages).unwrap_or(0);
             noted.pages.store(pages, Ordering::Relaxed);
             let bound = if noted.shared.load(Ordering::Relaxed) { OVERDUE_PAGES } else { DUE_PAGES };
@@ -53,62 +56,52 @@ impl Commits {
             }
             Ok(())
         }))?;
-        Ok(Self(progress))
+        Ok(Self(log))
     }
 
     /// The other side. From now on, the writer leaves checkpoints to it, as far as it comes to them.
-    pub(super) fn checkpointer(&self, path: PathBuf) -> Checkpointer {
+    pub(super) fn checkpointer(&self) -> Checkpointer {
         self.0.shared.store(true, Ordering::Relaxed);
-        Checkpointer { path, progress: Arc::clone(&self.0) }
+        Checkpointer(Arc::clone(&self.0))
     }
 }
 
 /// Copies the write-ahead log into the database, on a connection of its own.
 #[derive(Debug)]
-pub(crate) struct Checkpointer {
-    path: PathBuf,
-    progress: Arc<Progress>,
-}
+pub(crate) struct Checkpointer(Arc<Log>);
 
 impl Checkpointer {
     /// A checkpoint, if one is due and none runs: to be run where blocking is allowed, and nobody waits.
     pub(crate) fn due(&self) -> Option<Checkpoint> {
-        if self.progress.pages.load(Ordering::Relaxed) < DUE_PAGES
-            || self.progress.running.swap(true, Ordering::Acquire)
-        {
-            return None;
-        }
-        Some(Checkpoint { path: self.path.clone(), progress: Arc::clone(&self.progress) })
+        let long = self.0.pages.load(Ordering::Relaxed) >= DUE_PAGES;
+        (long && !self.0.running.swap(true, Ordering::Acquire)).then(|| Checkpoint(Arc::clone(&self.0)))
     }
 }
 
 /// One that is to be done.
 #[derive(Debug)]
-pub(crate) struct Checkpoint {
-    path: PathBuf,
-    progress: Arc<Progress>,
-}
+pub(crate) struct Checkpoint(Arc<Log>);
 
 impl Checkpoint {
     /// Copies as much as can be copied without anybody waiting.
     pub(crate) fn run(self) {
         let copied = || {
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            let connection = Connection::open_with_flags(&self.path, flags)?;
+            let connection = Connection::open_with_flags(&self.0.path, flags)?;
             connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(1)?, row.get(2)?)))
         };
         match copied() {
             Ok::<(i64, i64), rusqlite::Error>((pages, copied)) => tracing::trace!(pages, copied, "checkpoint"),
             Err(error) => tracing::debug!(code = ?error.sqlite_error_code(), "no checkpoint"),
         }
-        self.progress.pages.store(0, Ordering::Relaxed);
+        self.0.pages.store(0, Ordering::Relaxed);
     }
 }
 
 impl Drop for Checkpoint {
     /// Also of one that is never run: its runtime may be shutting down.
     fn drop(&mut self) {
-        self.progress.running.store(false, Ordering::Release);
+        self.0.running.store(false, Ordering::Release);
     }
 }
 
@@ -188,8 +181,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut store = open(folder.path());
         let checkpointer = store.checkpointer();
-        let never_run = checkpointer.due();
-        assert!(never_run.is_none(), "nothing is due yet");
+        assert!(checkpointer.due().is_none(), "nothing is due yet");
         for _commit in 0..150 {
             write(&mut store);
             // As when a runtime shuts down.

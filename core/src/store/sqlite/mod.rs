@@ -129,7 +129,7 @@ impl SqliteStore {
         ))?;
         let durability = settings.durability;
         connection.execute_batch(synchronous(durability))?;
-        let commits = Commits::watch(&mut connection)?;
+        let commits = Commits::watch(&mut connection, settings.path.clone())?;
         let capture = Capture::install_functions(&mut connection)?;
         let setup = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         make_sync_tables(&setup, settings)?;
@@ -166,7 +166,7 @@ impl SqliteStore {
 
     /// What copies the write-ahead log into the database beside the writer, which from now on leaves that to it.
     pub(crate) fn checkpointer(&self) -> Checkpointer {
-        self.commits.checkpointer(self.path.clone())
+        self.commits.checkpointer()
     }
 }
 

@@ -31,6 +31,7 @@ mod keys;
 mod membership;
 mod partition;
 mod publish;
+mod published;
 mod readers;
 mod republish;
 mod rpc;

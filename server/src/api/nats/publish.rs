@@ -7,10 +7,10 @@
 //! - Slices are sent in the order of the outbox, so those of one audience arrive in theirs unless one fails; readers see
 //!   that by `prev`, and fetch. Two processes that send at once keep it, too: each sends what is left from the beginning,
 //!   unless it sent what was before ([`super::chains`]).
-//! - A slice stays in the outbox until the stream has said that it has it; and for a moment longer, for others to leave it with it.
+//! - A slice stays in the outbox until the stream has said that it has it, and leaves it a moment later
+//!   ([`super::published`]).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::PublishAckFuture;
@@ -22,18 +22,17 @@ use synchrotron_nats::link::Link;
 use synchrotron_nats::subjects::{AudienceToken, Subjects};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::TryRecvError;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 use tracing::Instrument;
 
 use super::chains::Chains;
+use super::published::Published;
 use super::streams::Ensured;
 use super::{Api, NatsApiError, account, republish, streams};
 use crate::service::{Fresh, OutboxId};
 
 /// How many slices are read and sent at once.
 const PAGE: usize = 64;
-/// How long slices that are published may stay in the outbox, for others to leave it with them.
-const GATHERED_FOR: Duration = Duration::from_millis(20);
 
 /// Publishes until the connection is lost.
 pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiError> {
@@ -59,15 +58,15 @@ pub(super) async fn serve(api: &Arc<Api>, connects: u64) -> Result<(), NatsApiEr
 async fn publish_for_ever(api: &Api, publisher: &Publisher<'_>) -> Result<(), NatsApiError> {
     let mut fresh = api.service.fresh_slices();
     let mut chains = Chains::default();
-    let mut stored = Stored::default();
+    let mut published = Published::default();
     let mut sweep = tokio::time::interval(api.settings.sweep_every);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let slices = tokio::select! {
             _ = sweep.tick() => None,
             slices = told(&mut fresh) => slices,
-            () = stored.due() => {
-                stored.forget(api).await?;
+            () = published.due() => {
+                published.forget(api).await?;
                 continue;
             }
         };
@@ -75,49 +74,14 @@ async fn publish_for_ever(api: &Api, publisher: &Publisher<'_>) -> Result<(), Na
             Some(mut next) => {
                 while !next.is_empty() {
                     let rest = next.split_off(next.len().min(PAGE));
-                    publish(api, publisher, std::mem::replace(&mut next, rest), &mut stored).await?;
+                    publish(api, publisher, std::mem::replace(&mut next, rest), &mut published).await?;
                 }
             }
             None => {
-                stored.forget(api).await?;
+                published.forget(api).await?;
                 publish_outbox(api, publisher, &mut chains).await?;
             }
         }
-    }
-}
-
-/// Slices that the stream has, and the outbox still. They leave it together: one statement for each commit would keep the next
-/// one waiting, and a slice that is published twice harms nobody.
-#[derive(Debug, Default)]
-struct Stored {
-    ids: Vec<OutboxId>,
-    /// Since when there are any.
-    since: Option<Instant>,
-}
-
-impl Stored {
-    fn add(&mut self, ids: Vec<OutboxId>) {
-        if !ids.is_empty() {
-            self.since.get_or_insert_with(Instant::now);
-            self.ids.extend(ids);
-        }
-    }
-
-    /// Waits until they are to leave the outbox.
-    async fn due(&self) {
-        match self.since {
-            Some(_) if self.ids.len() >= PAGE => {}
-            Some(since) => tokio::time::sleep_until(since + GATHERED_FOR).await,
-            None => std::future::pending().await,
-        }
-    }
-
-    async fn forget(&mut self, api: &Api) -> Result<(), NatsApiError> {
-        if self.since.take().is_some() {
-            tracing::debug!(count = self.ids.len(), "slices are published");
-            api.service.mark_published(&std::mem::take(&mut self.ids)).await?;
-        }
-        Ok(())
     }
 }
 
@@ -153,11 +117,14 @@ async fn publish_outbox(api: &Api, publisher: &Publisher<'_>, chains: &mut Chain
     loop {
         let page = api.service.unpublished_slices(PAGE).await?;
         let count = page.len();
+        if count == 0 {
+            return Ok(());
+        }
         page.iter().for_each(|(_, slice)| chains.note(slice));
-        let mut stored = Stored::default();
-        let published = publish(api, publisher, page, &mut stored).await;
-        stored.forget(api).await?;
-        published?;
+        let mut published = Published::default();
+        let sent = publish(api, publisher, page, &mut published).await;
+        published.forget(api).await?;
+        sent?;
         if count < PAGE {
             return Ok(());
         }
@@ -169,44 +136,33 @@ async fn publish(
     api: &Api,
     publisher: &Publisher<'_>,
     page: Vec<(OutboxId, Slice)>,
-    stored: &mut Stored,
+    published: &mut Published,
 ) -> Result<(), NatsApiError> {
-    if page.is_empty() {
-        return Ok(());
-    }
     let span = tracing::info_span!("publish", slices = page.len());
-    send_all(api, publisher, page, stored).instrument(span).await
-}
-
-async fn send_all(
-    api: &Api,
-    publisher: &Publisher<'_>,
-    page: Vec<(OutboxId, Slice)>,
-    stored: &mut Stored,
-) -> Result<(), NatsApiError> {
-    let mut sent = Vec::with_capacity(page.len());
-    let mut failed = None;
-    for (id, slice) in page {
-        match publisher.send(slice).await {
-            Ok(acknowledged) => sent.push((id, acknowledged)),
-            Err(error) => {
-                failed = Some(error);
-                break;
+    let publishing = async {
+        let mut sent = Vec::with_capacity(page.len());
+        let mut failed = None;
+        for (id, slice) in page {
+            match publisher.send(slice).await {
+                Ok(acknowledged) => sent.push((id, acknowledged)),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
             }
         }
-    }
-    let mut ids: Vec<OutboxId> = Vec::with_capacity(sent.len());
-    for (id, acknowledged) in sent {
-        match all_stored(acknowledged).await {
-            Ok(acks) => {
-                ids.push(id);
-                acks.iter().for_each(|ack| api.log_seen.has(ack.sequence));
+        for (id, acknowledged) in sent {
+            match all_stored(acknowledged).await {
+                Ok(acks) => {
+                    published.note(id);
+                    acks.iter().for_each(|ack| api.log_seen.has(ack.sequence));
+                }
+                Err(error) => failed = Some(error),
             }
-            Err(error) => failed = Some(error),
         }
-    }
-    stored.add(ids);
-    failed.map_or(Ok(()), Err)
+        failed.map_or(Ok(()), Err)
+    };
+    publishing.instrument(span).await
 }
 
 /// Waits until the stream has all parts of a slice.
