@@ -1,4 +1,4 @@
-//! The client: one connection, one outcome subscription, and the carrier that it is.
+//! The client: one connection, what is said of its uploads, and the carrier that it is.
 
 use std::fmt;
 use std::future::Future;
@@ -23,7 +23,7 @@ use crate::link::{Denial, DeniedAction, Link, LinkOptions, Login, denied};
 use crate::renewal::Renewal;
 use crate::settings::NatsSettings;
 use crate::subjects::{RpcMethod, Subjects, UserToken, inbox_prefix};
-use crate::uplink::Outcomes;
+use crate::uplink::Answers;
 
 /// A [`Network`] over NATS, for one device of one user.
 pub struct NatsNetwork {
@@ -33,7 +33,7 @@ pub struct NatsNetwork {
     pub(crate) user_id: UserId,
     pub(crate) client_id: ClientId,
     pub(crate) renewal: Renewal,
-    pub(crate) outcomes: Outcomes,
+    pub(crate) answers: Answers,
     renewing: AbortHandle,
 }
 
@@ -69,12 +69,12 @@ impl NatsNetwork {
         .await;
         let subjects = Subjects::new(settings.prefix.clone());
         let outcome = subjects.outcome(&user, client_id);
-        let outcomes = Outcomes::listen(link.client(), outcome, settings.message_bytes_max).await;
+        let answers = Answers::listen(link.client(), outcome, settings.message_bytes_max).await;
         let told = link.client().subscribe(subjects.ctl(&user)).await;
         let told = told.expect("BUG: the client was just made, and our subjects are valid");
         let renewal = Renewal::new(link.clone());
         let renewing = tokio::spawn(renewal.clone().watch(told)).abort_handle();
-        Self { link, settings, subjects, user_id, client_id, renewal, outcomes, renewing }
+        Self { link, settings, subjects, user_id, client_id, renewal, answers, renewing }
     }
 
     /// Whether NATS is there, and when that changes.

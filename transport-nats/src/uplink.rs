@@ -3,11 +3,13 @@
 //! Place in the journey: after the engine made a batch. The stream's acknowledgement says that the batch is on its way
 //! and nothing more; its absence or refusal says at once that this carrier will not do.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use async_nats::{Client, Message, Subject};
 use bytes::Bytes;
 use futures::StreamExt;
+use futures::stream::select;
 use serde::Deserialize;
 use synchrotron_core::network::NetworkError;
 use synchrotron_core::wire::{self, Outcome, OutcomeMessage, UploadBatch};
@@ -17,36 +19,53 @@ use tokio::task::AbortHandle;
 use crate::client::{NatsNetwork, publish_denied, unavailable};
 use crate::rpc::is_no_responders;
 
-/// A device has one batch in flight: few outcomes wait to be read at any time.
-const OUTCOMES_WAITING_MAX: usize = 16;
+/// A device has one batch in flight: few answers wait to be read at any time.
+const ANSWERS_WAITING_MAX: usize = 16;
 
-/// The outcomes of this device, as they arrive.
-pub(crate) struct Outcomes {
-    arrived: broadcast::Sender<Arc<OutcomeMessage>>,
+/// What is said of an upload.
+#[derive(Debug, Clone)]
+enum Answer {
+    /// By the server, on the device's own subject.
+    Outcome(Arc<OutcomeMessage>),
+    /// By the stream, on the subject that the upload was published with.
+    Stored(Message),
+}
+
+/// What is said of this device's uploads, as it arrives.
+pub(crate) struct Answers {
+    arrived: broadcast::Sender<Answer>,
+    /// Beneath it, each batch has a subject of its own for the stream's answer.
+    inbox: String,
     reader: AbortHandle,
 }
 
-impl Outcomes {
-    /// Listens from now on; the subscription comes back with every connection, before anything else is sent on it.
-    pub(crate) async fn listen(client: &Client, subject: Subject, bytes_max: usize) -> Self {
-        let arrived = broadcast::Sender::new(OUTCOMES_WAITING_MAX);
-        let subscribed = client.subscribe(subject).await;
-        let mut messages = subscribed.expect("BUG: the client was just made, and our subjects are valid");
+impl Answers {
+    /// Listens from now on; the subscriptions come back with every connection, before anything else is sent on it. One for
+    /// each upload would be two messages more that it waits for.
+    pub(crate) async fn listen(client: &Client, outcomes: Subject, bytes_max: usize) -> Self {
+        let inbox = client.new_inbox();
+        let subscribe = async |subject: Subject| {
+            client.subscribe(subject).await.expect("BUG: the client was just made, and our subjects are valid")
+        };
+        let stored = subscribe(format!("{inbox}.*").into()).await.map(Answer::Stored);
+        let outcomes = subscribe(outcomes).await.filter_map(move |message| {
+            let outcome = wire::decode::<OutcomeMessage>(&message.payload, bytes_max);
+            ready(outcome.inspect_err(|error| tracing::warn!(%error, "unreadable outcome")).ok())
+        });
+        let mut answers = select(outcomes.map(|outcome| Answer::Outcome(Arc::new(outcome))), stored);
+        let arrived = broadcast::Sender::new(ANSWERS_WAITING_MAX);
         let teller = arrived.clone();
         let reader = tokio::spawn(async move {
-            while let Some(message) = messages.next().await {
-                match wire::decode::<OutcomeMessage>(&message.payload, bytes_max) {
-                    // Without a listener it is late: its batch was given up, and will be sent again.
-                    Ok(outcome) => drop(teller.send(Arc::new(outcome))),
-                    Err(error) => tracing::warn!(%error, "unreadable outcome"),
-                }
+            while let Some(answer) = answers.next().await {
+                // Without a listener it is late: its batch was given up, and will be sent again.
+                drop(teller.send(answer));
             }
         });
-        Self { arrived, reader: reader.abort_handle() }
+        Self { arrived, inbox, reader: reader.abort_handle() }
     }
 }
 
-impl Drop for Outcomes {
+impl Drop for Answers {
     fn drop(&mut self) {
         self.reader.abort();
     }
@@ -68,22 +87,21 @@ impl NatsNetwork {
         let first_row = batch.records.iter().flat_map(|record| &record.rows).next();
         let subject = self.subjects.up(first_row.map(|row| &row.audience_key), &self.user_id, self.client_id);
         let bytes = body.len();
-        let mut outcomes = self.outcomes.arrived.subscribe();
+        let mut answers = self.answers.arrived.subscribe();
         let mut denials = self.link.denials();
-        let inbox = client.new_inbox();
-        let mut stored = client.subscribe(inbox.clone()).await.map_err(|error| unavailable(error.to_string()))?;
-        let published = client.publish_with_reply(subject.clone(), inbox, body).await;
+        let stored = Subject::from(format!("{}.{}", self.answers.inbox, batch.batch_id));
+        let published = client.publish_with_reply(subject.clone(), stored.clone(), body).await;
         published.map_err(|error| self.publish_error(&error, bytes))?;
         loop {
             tokio::select! {
-                arrived = outcomes.recv() => match arrived {
-                    Ok(message) if message.batch_id.is_none_or(|id| id == batch.batch_id) => {
+                answer = answers.recv() => match answer {
+                    Ok(Answer::Outcome(message)) if message.batch_id.is_none_or(|id| id == batch.batch_id) => {
                         return Ok(message.outcome.clone());
                     }
+                    Ok(Answer::Stored(answer)) if answer.subject == stored => check_stored(&answer)?,
                     Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return Err(unavailable("the client has ended")),
                 },
-                Some(answer) = stored.next() => check_stored(&answer)?,
                 error = publish_denied(&mut denials, &subject) => return Err(error),
             }
         }
