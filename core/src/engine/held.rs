@@ -22,6 +22,17 @@ pub struct Held {
     pub actions: u64,
 }
 
+/// What waits on a device.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Local actions that wait for the server.
+    pub pending: u64,
+    /// Those of them that wait for the server's schema, by what they wait for.
+    pub held: Vec<Held>,
+    /// Local actions in quarantine.
+    pub quarantined: u64,
+}
+
 /// What an action lacks.
 type Lack = (RejectionKind, String);
 
@@ -58,15 +69,12 @@ impl Holding {
 }
 
 impl<S: Store> Engine<S> {
-    /// Pending actions that wait for the server's schema, by what they wait for.
+    /// What waits: for the server, and for the user.
     ///
     /// # Errors
     /// [`EngineError::Store`].
-    pub fn held(&mut self) -> Result<Vec<Held>, EngineError> {
-        if self.holding.held.is_empty() && self.holding.tried.is_empty() {
-            return Ok(Vec::new());
-        }
-        let txn = self.store.begin()?;
+    pub fn counts(&mut self) -> Result<Counts, EngineError> {
+        let txn = self.store.begin_reading()?;
         let mut actions: BTreeMap<&Lack, u64> = BTreeMap::new();
         for (id, lack) in self.holding.held.iter().chain(&self.holding.tried) {
             // It may have been taken out of history since.
@@ -76,9 +84,9 @@ impl<S: Store> Engine<S> {
         }
         let held =
             actions.into_iter().map(|((kind, reason), actions)| Held { kind: *kind, reason: reason.clone(), actions });
-        Ok(held.collect())
+        let held = held.collect();
+        Ok(Counts { pending: txn.pending_count()?, quarantined: txn.quarantined_count()?, held })
     }
-
     /// Lets one of those that wait for the same go with the next batch, to see whether the server takes it now.
     pub fn retry_held(&mut self) {
         self.holding.try_again();

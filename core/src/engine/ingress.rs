@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::integrate::{Arrivals, Keep};
+use super::integrate::{Arrivals, Integration};
 use super::session::mark_stale;
 use super::{Committed, Engine, EngineError, doctor};
 use crate::model::{ActionId, AudienceKey, Cursor, Cursors, SliceTag};
@@ -32,26 +32,7 @@ impl<S: Store> Engine<S> {
     /// # Errors
     /// [`EngineError::EpochChanged`] if it is of another history.
     pub fn receive(&mut self, slice: Slice) -> Result<Received, EngineError> {
-        let (cursors, epoch, keep) = self.read(|txn| Ok((live_cursors(txn)?, txn.epoch()?, Keep::of(txn)?)))?;
-        let expected = epoch.ok_or(EngineError::NoSession)?;
-        if expected != slice.epoch {
-            return Err(EngineError::EpochChanged { expected, actual: slice.epoch });
-        }
-        self.waiting.retain(|waiting| cursors.get(&waiting.audience_key).is_some_and(|have| *have < waiting.through));
-        let Some(cursor) = cursors.get(&slice.audience_key).copied() else { return Ok(Received::Known) };
-        let reached = self.reached(&slice.audience_key, cursor);
-        if slice.through <= reached {
-            return Ok(Received::Known);
-        }
-        if slice.prev > reached || !ends_with_a_record(&slice) {
-            return Ok(Received::Gap);
-        }
-        self.waiting.push(slice);
-        if !self.waiting.iter().flat_map(|slice| &slice.records).all(|record| self.is_complete(record, &cursors)) {
-            return Ok(Received::Waiting);
-        }
-        let arrivals = Arrivals::from_slices(std::mem::take(&mut self.waiting));
-        self.integrate(arrivals, keep).map(Received::Integrated)
+        self.integrating(|step| step.receive(slice))
     }
 
     /// What to ask the server for: everything after the cursors. This is where a pass begins, so the sync tables are
@@ -87,12 +68,38 @@ impl<S: Store> Engine<S> {
     /// # Errors
     /// [`EngineError::EpochChanged`] if one of them is of another history; none is taken then.
     pub fn integrate_pages(&mut self, pages: Vec<FetchPage>) -> Result<Committed, EngineError> {
-        let (epoch, keep) = self.read(|txn| Ok((txn.epoch()?, Keep::of(txn)?)))?;
-        let expected = epoch.ok_or(EngineError::NoSession)?;
-        if let Some(page) = pages.iter().find(|page| page.epoch != expected) {
-            return Err(EngineError::EpochChanged { expected, actual: page.epoch });
+        self.integrating(|step| {
+            let expected = step.txn.epoch()?.ok_or(EngineError::NoSession)?;
+            match pages.iter().find(|page| page.epoch != expected) {
+                Some(page) => Err(EngineError::EpochChanged { expected, actual: page.epoch }),
+                None => step.integrate(Arrivals::from_pages(pages)),
+            }
+        })
+    }
+}
+
+impl Integration<'_> {
+    fn receive(self, slice: Slice) -> Result<Received, EngineError> {
+        let cursors = live_cursors(&*self.txn)?;
+        let expected = self.txn.epoch()?.ok_or(EngineError::NoSession)?;
+        if expected != slice.epoch {
+            return Err(EngineError::EpochChanged { expected, actual: slice.epoch });
         }
-        self.integrate(Arrivals::from_pages(pages), keep)
+        self.waiting.retain(|waiting| cursors.get(&waiting.audience_key).is_some_and(|have| *have < waiting.through));
+        let Some(cursor) = cursors.get(&slice.audience_key).copied() else { return Ok(Received::Known) };
+        let reached = self.reached(&slice.audience_key, cursor);
+        if slice.through <= reached {
+            return Ok(Received::Known);
+        }
+        if slice.prev > reached || !ends_with_a_record(&slice) {
+            return Ok(Received::Gap);
+        }
+        self.waiting.push(slice);
+        if !self.waiting.iter().flat_map(|slice| &slice.records).all(|record| self.is_complete(record, &cursors)) {
+            return Ok(Received::Waiting);
+        }
+        let arrivals = Arrivals::from_slices(std::mem::take(self.waiting));
+        self.integrate(arrivals).map(Received::Integrated)
     }
 
     /// Through where an audience is here, waiting slices included.

@@ -12,9 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::replay::Replay;
 use super::traces::Traces;
 use super::{Committed, Engine, EngineError};
+use crate::action::{Registry, Tables};
 use crate::model::{ActionId, AudienceKey, Cursors, Patch, RecordBody, ReplayKey, ServerIngestId};
 use crate::store::{AudienceState, LogStore, QuarantineKind, Store, StoreError, StoreTxn, StoredRecord};
-use crate::wire::LogRecord;
+use crate::wire::{LogRecord, Slice};
 
 /// Complete actions and corrections, and the cursors that have them all.
 #[derive(Debug)]
@@ -23,20 +24,12 @@ pub(super) struct Arrivals {
     pub(super) cursors: Cursors,
 }
 
-/// Whether a power cut may take a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keep {
-    /// It decides something of this device's own.
-    Always,
-    /// The server gives it again.
-    UntilPowerCut,
-}
-
-impl Keep {
-    /// Nothing is decided of this device's own while nothing of it waits for the server.
-    pub(super) fn of(txn: &dyn StoreTxn) -> Result<Self, StoreError> {
-        Ok(if txn.first_unsent()?.is_none() { Self::UntilPowerCut } else { Self::Always })
-    }
+/// A step that integrates: its transaction, and what of the engine it needs.
+pub(super) struct Integration<'a> {
+    pub(super) txn: Box<dyn StoreTxn + 'a>,
+    pub(super) waiting: &'a mut Vec<Slice>,
+    registry: &'a Registry,
+    tables: &'a Tables,
 }
 
 impl<S: Store> Engine<S> {
@@ -46,18 +39,32 @@ impl<S: Store> Engine<S> {
     /// # Errors
     /// [`EngineError::Store`].
     pub fn refit(&mut self) -> Result<Committed, EngineError> {
-        if self.read(|txn| Ok(txn.refit_from()?))?.is_none() {
-            return Ok(Committed::default());
-        }
-        self.integrate(Arrivals { records: Vec::new(), cursors: Cursors::new() }, Keep::Always)
+        self.integrating(|step| match step.txn.refit_from()? {
+            Some(_) => step.integrate(Arrivals { records: Vec::new(), cursors: Cursors::new() }),
+            None => Ok(Committed::default()),
+        })
     }
 
-    pub(super) fn integrate(&mut self, arrivals: Arrivals, keep: Keep) -> Result<Committed, EngineError> {
+    /// Runs a step that integrates. A power cut may take it, the server gives it again; unless something of this device's
+    /// own waits for the server, and may be decided by it.
+    pub(super) fn integrating<T>(
+        &mut self,
+        run: impl FnOnce(Integration<'_>) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let Self { store, registry, tables, waiting, .. } = self;
+        let txn = store.begin_replaceable()?;
+        if txn.first_unsent()?.is_none() {
+            return run(Integration { txn, waiting, registry, tables });
+        }
+        drop(txn);
+        run(Integration { txn: store.begin()?, waiting, registry, tables })
+    }
+}
+
+impl Integration<'_> {
+    pub(super) fn integrate(self, arrivals: Arrivals) -> Result<Committed, EngineError> {
         let _step = tracing::debug_span!("integrate", records = arrivals.records.len()).entered();
-        let txn = match keep {
-            Keep::Always => self.store.begin()?,
-            Keep::UntilPowerCut => self.store.begin_replaceable()?,
-        };
+        let Self { txn, waiting, registry, tables } = self;
         let mut standing =
             Standing { audiences: txn.audiences()?.into_iter().collect(), fell_beneath: BTreeSet::new() };
         let Arrived { records, usurped, start } = arrived(&*txn, arrivals.records, &mut standing)?;
@@ -68,7 +75,7 @@ impl<S: Store> Engine<S> {
         }
         let mut committed = Committed::default();
         if let Some(start) = start.into_iter().chain(txn.refit_from()?).min() {
-            let mut replay = Replay::new(&*txn, &self.registry, &self.tables)?;
+            let mut replay = Replay::new(&*txn, registry, tables)?;
             replay.rewind_to(start)?;
             txn.begin_refit()?;
             for own in &usurped {
@@ -85,12 +92,12 @@ impl<S: Store> Engine<S> {
         }
         txn.commit()?;
         traces.tell();
-        for slice in &mut self.waiting {
+        for slice in &mut *waiting {
             if arrivals.cursors.get(&slice.audience_key).is_some_and(|have| *have >= slice.through) {
                 slice.records.clear();
             }
         }
-        self.waiting.retain(|slice| !slice.records.is_empty());
+        waiting.retain(|slice| !slice.records.is_empty());
         Ok(committed)
     }
 }

@@ -40,7 +40,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use doctor::{Finding, Report};
 pub use error::{EngineError, ExecuteError};
 pub use execute::{ExecuteInput, Executed};
-pub use held::Held;
+pub use held::{Counts, Held};
 pub use ingress::Received;
 pub use purity::{Differs, Impurity, RowDifference};
 pub use quarantine::RetryError;
@@ -154,7 +154,7 @@ impl<S: Store> Engine<S> {
     }
 
     fn read<T>(&mut self, read: impl FnOnce(&dyn StoreTxn) -> Result<T, EngineError>) -> Result<T, EngineError> {
-        let txn = self.store.begin()?;
+        let txn = self.store.begin_reading()?;
         read(&*txn)
     }
 }

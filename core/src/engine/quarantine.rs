@@ -34,14 +34,6 @@ impl<S: Store> Engine<S> {
         self.read(|txn| Ok(txn.quarantined()?))
     }
 
-    /// How many there are.
-    ///
-    /// # Errors
-    /// [`EngineError::Store`].
-    pub fn quarantined_count(&mut self) -> Result<u64, EngineError> {
-        self.read(|txn| Ok(txn.quarantined_count()?))
-    }
-
     /// One of them: its arguments, what it did when it last ran, and why it is here.
     ///
     /// # Errors

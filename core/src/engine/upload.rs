@@ -60,7 +60,7 @@ impl<S: Store> Engine<S> {
     pub fn next_batch(&mut self, batch_id: BatchId) -> Result<Option<SentBatch>, EngineError> {
         let limits = self.limits;
         let holding = &self.holding;
-        let txn = self.store.begin()?;
+        let txn = self.store.begin_reading()?;
         if txn.audiences()?.iter().any(|(_, state)| state.stale) {
             return Ok(None);
         }

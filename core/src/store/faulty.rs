@@ -154,6 +154,11 @@ impl<S: Store> Store for FaultyStore<S> {
         Ok(Box::new(FaultyTxn { inner: self.inner.begin_replaceable()?, switch: &self.switch, syncs: false }))
     }
 
+    fn begin_reading(&mut self) -> Result<Box<dyn StoreTxn + '_>, StoreError> {
+        self.switch.pass()?;
+        Ok(Box::new(FaultyTxn { inner: self.inner.begin_reading()?, switch: &self.switch, syncs: false }))
+    }
+
     fn changed_elsewhere(&mut self) -> Result<bool, StoreError> {
         self.switch.pass()?;
         self.inner.changed_elsewhere()

@@ -45,6 +45,12 @@ pub trait Store: Send {
     /// [`StoreError`], as for [`Self::begin`].
     fn begin_replaceable(&mut self) -> Result<Box<dyn StoreTxn + '_>, StoreError>;
 
+    /// Begins a transaction that only reads: what it writes is not kept. It waits for no writer, where readers need not.
+    ///
+    /// # Errors
+    /// [`StoreError`], as for [`Self::begin`].
+    fn begin_reading(&mut self) -> Result<Box<dyn StoreTxn + '_>, StoreError>;
+
     /// Whether someone else, such as another process, committed to the database since this was asked last.
     ///
     /// # Errors

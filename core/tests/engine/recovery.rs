@@ -95,7 +95,7 @@ fn u17_work_that_the_servers_schema_cannot_take_waits_and_holds_up_nothing_else(
     assert_eq!(batch.batch.records.iter().map(|record| record.id).collect::<Vec<_>>(), [other]);
     let held = Held { kind: RejectionKind::UnknownTable, reason: "lists".to_owned(), actions: 1 };
     assert_eq!(
-        (device.engine.held().expect("reads"), device.engine.quarantined().expect("reads")),
+        (device.engine.counts().expect("reads").held, device.engine.quarantined().expect("reads")),
         (vec![held], vec![])
     );
     let ids = BTreeMap::from([(other, ServerIngestId::new(1))]);
@@ -124,7 +124,7 @@ fn u17_one_of_those_that_wait_for_the_same_is_tried_for_all_of_them() {
     };
     reject(&mut device, ["one", "other", "other"]);
     let actions = |device: &mut Device| -> Vec<u64> {
-        device.engine.held().expect("reads").into_iter().map(|held| held.actions).collect()
+        device.engine.counts().expect("reads").held.into_iter().map(|held| held.actions).collect()
     };
     assert_eq!(actions(&mut device), [1, 2]);
     device.engine.retry_held();
@@ -182,7 +182,7 @@ fn qua_a_quarantined_action_can_be_retried_discarded_and_exported() {
     assert_eq!(device.count("lists"), 1);
     assert!(device.engine.discard(second).expect("forgets"));
     assert!(!device.engine.discard(second).expect("forgets"), "it is gone");
-    assert_eq!(device.engine.quarantined_count().expect("reads"), 0);
+    assert_eq!(device.engine.counts().expect("reads").quarantined, 0);
     device.engine.retry(second, input).expect_err("it is gone");
 }
 
@@ -219,7 +219,7 @@ fn u04_a_dropped_action_that_the_server_has_after_all_is_confirmed_by_the_snapsh
     let chunk = SnapshotChunk { position, header: Some(header), rows: Vec::new(), last: true };
     device.engine.take_chunk(&chunk).expect("takes it");
     assert_eq!(device.engine.fate(sent).expect("reads"), Some(Fate::Confirmed));
-    assert_eq!(device.engine.quarantined_count().expect("reads"), 0, "a retry would do it twice");
+    assert_eq!(device.engine.counts().expect("reads").quarantined, 0, "a retry would do it twice");
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn u04_a_dropped_action_that_the_server_takes_after_the_snapshot_leaves_the_quar
     };
     device.engine.integrate_page(page).expect("integrates");
     assert_eq!((device.count("notes"), device.engine.fate(id).expect("reads")), (1, Some(Fate::Confirmed)));
-    assert_eq!(device.engine.quarantined_count().expect("reads"), 0, "a retry would do it twice");
+    assert_eq!(device.engine.counts().expect("reads").quarantined, 0, "a retry would do it twice");
 }
 
 #[test]

@@ -1,15 +1,18 @@
-//! Readers never block the writer, and it never blocks them; neither waits for the copying of the write-ahead log.
+//! Readers never block the writer, and it never blocks them; neither waits for the copying of the write-ahead log. A driver
+//! that has to wait for another writer keeps no other task waiting.
 
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use synchrotron_core::action::{Action, ActionError, Context};
 use synchrotron_core::client::ClientError;
 
-use crate::support::{World, note, soon, within};
+use crate::scripted::{Call, Scripted};
+use crate::support::{World, alice, note, soon, within};
 
 /// Tells that the slow action runs, and lets it end.
 static GATE: Mutex<Option<(Sender<()>, Receiver<()>)>> = Mutex::new(None);
@@ -112,4 +115,22 @@ async fn the_log_of_writes_is_copied_beside_them() {
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_driver_that_waits_for_another_writer_leaves_the_runtime_to_other_tasks() {
+    let world = World::with_history().await;
+    let client = world.client("alice").await;
+    let other = Connection::open(world.path("alice")).expect("opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("begins");
+    let network = Scripted::new(world.server.connect(alice()));
+    client.go_online(Arc::clone(&network) as _);
+    soon(network.called(Call::Session, 1)).await;
+    // What the session says cannot be written now. The driver gives up after five seconds.
+    let (ran, runs) = channel();
+    tokio::spawn(async move { ran.send(()) });
+    runs.recv_timeout(Duration::from_secs(4)).expect("the only worker is free");
+    other.execute_batch("COMMIT").expect("ends");
+    within(client.sync_now()).await;
+    assert_eq!(count(&client).await, 1);
 }

@@ -189,15 +189,18 @@ const fn synchronous(durability: Durability) -> &'static str {
 }
 
 impl SqliteStore {
-    fn begin_keeping(&mut self, durability: Durability) -> Result<Box<dyn StoreTxn + '_>, StoreError> {
+    /// Begins a transaction: one that is kept so well, or one that only reads.
+    fn begin_keeping(&mut self, durability: Option<Durability>) -> Result<Box<dyn StoreTxn + '_>, StoreError> {
         self.capture.close();
-        if self.keeping != durability {
+        if let Some(durability) = durability.filter(|durability| *durability != self.keeping) {
             self.connection.execute_batch(synchronous(durability))?;
             self.keeping = durability;
         }
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let writes = durability.is_some();
+        let behavior = if writes { TransactionBehavior::Immediate } else { TransactionBehavior::Deferred };
+        let transaction = self.connection.transaction_with_behavior(behavior)?;
         let mut changes = schema_changes(&transaction)?;
-        if changes != self.installed.get() {
+        if writes && changes != self.installed.get() {
             // Another connection changed the schema: columns may be new, triggers may be gone.
             self.capture.track(&transaction, &self.tables)?;
             drift::note_shape(&transaction, &self.capture)?;
@@ -221,11 +224,15 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     fn begin(&mut self) -> Result<Box<dyn StoreTxn + '_>, StoreError> {
-        self.begin_keeping(self.durability)
+        self.begin_keeping(Some(self.durability))
     }
 
     fn begin_replaceable(&mut self) -> Result<Box<dyn StoreTxn + '_>, StoreError> {
-        self.begin_keeping(Durability::Normal)
+        self.begin_keeping(Some(Durability::Normal))
+    }
+
+    fn begin_reading(&mut self) -> Result<Box<dyn StoreTxn + '_>, StoreError> {
+        self.begin_keeping(None)
     }
 
     fn changed_elsewhere(&mut self) -> Result<bool, StoreError> {
