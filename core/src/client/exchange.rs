@@ -248,7 +248,7 @@ impl Exchange {
         &self,
         step: impl FnOnce(&mut Engine<SqliteStore>) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, SyncError> {
-        self.shared.in_place(move |engine| step(engine).map_err(SyncError::from)).await
+        self.shared.blocking(move |engine| step(engine).map_err(SyncError::from)).await
     }
 }
 

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Notify, broadcast, watch};
 
 use super::trace::TraceContext;
@@ -78,28 +77,15 @@ impl Shared {
         step: impl FnOnce(&mut Engine<SqliteStore>) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E> {
         let shared = Arc::clone(self);
-        joined(tokio::task::spawn_blocking(move || shared.run(step)).await)?
-    }
-
-    /// Runs one step of the engine for a task that has nothing else to do meanwhile. It stays on its thread, where the
-    /// runtime can do without that: two ways from thread to thread less.
-    pub(super) async fn in_place<T: Send + 'static, E: From<ClientError> + Send + 'static>(
-        self: &Arc<Self>,
-        step: impl FnOnce(&mut Engine<SqliteStore>) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E> {
-        match Handle::current().runtime_flavor() {
-            RuntimeFlavor::MultiThread => tokio::task::block_in_place(|| self.run(step)),
-            _ => self.blocking(step).await,
-        }
-    }
-
-    fn run<T, E>(&self, step: impl FnOnce(&mut Engine<SqliteStore>) -> Result<T, E>) -> Result<T, E> {
         // A step that panicked kept nothing: its transaction is undone, and the next begins afresh.
-        let done = step(&mut self.engine.lock().unwrap_or_else(PoisonError::into_inner));
-        if let Some(checkpoint) = self.checkpointer.due() {
-            drop(tokio::task::spawn_blocking(move || checkpoint.run()));
-        }
-        done
+        let run = move || {
+            let done = step(&mut shared.engine.lock().unwrap_or_else(PoisonError::into_inner));
+            if let Some(checkpoint) = shared.checkpointer.due() {
+                drop(tokio::task::spawn_blocking(move || checkpoint.run()));
+            }
+            done
+        };
+        joined(tokio::task::spawn_blocking(run).await)?
     }
 
     /// Runs one step, and tells what it committed.
