@@ -78,7 +78,8 @@ pub use ordering::{
     unsent_corrections_are_forgotten_from_a_position, unsent_records_are_read_on, what_is_accepted_is_no_longer_unsent,
 };
 pub use transacting::{
-    a_dropped_transaction_leaves_nothing, a_reopened_store_has_everything, a_savepoint_takes_log_and_status_along,
+    a_dropped_transaction_leaves_nothing, a_reading_transaction_sees_everything_and_leaves_nothing,
+    a_reopened_store_has_everything, a_savepoint_takes_log_and_status_along,
     savepoints_nest_and_take_captured_effects_along,
 };
 pub use undoing::{
@@ -191,6 +192,7 @@ macro_rules! store_suite {
             savepoints_nest_and_take_captured_effects_along,
             a_savepoint_takes_log_and_status_along,
             a_dropped_transaction_leaves_nothing,
+            a_reading_transaction_sees_everything_and_leaves_nothing,
             a_reopened_store_has_everything,
         }
         // The log.

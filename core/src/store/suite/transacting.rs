@@ -107,6 +107,21 @@ pub fn a_dropped_transaction_leaves_nothing(fixture: &impl StoreFixture) {
     assert_ne!(step(&mut store, look), before);
 }
 
+/// What only reads sees what was committed, and leaves nothing, whatever it did.
+pub fn a_reading_transaction_sees_everything_and_leaves_nothing(fixture: &impl StoreFixture) {
+    let mut store = fixture.open();
+    step(&mut store, write_everything);
+    let before = step(&mut store, look);
+    for _again in 0..2 {
+        let txn = store.begin_reading().expect("begins");
+        assert_eq!(look(&*txn), before);
+        act(&*txn, action(3), &["DELETE FROM things"]);
+        txn.put_cursor(&audience("p"), Cursor::new(8)).expect("is put");
+        assert_ne!(look(&*txn), before);
+    }
+    assert_eq!(step(&mut store, look), before);
+}
+
 /// What was committed is there when the database is opened again, undo included.
 pub fn a_reopened_store_has_everything(fixture: &impl StoreFixture) {
     let mut store = fixture.open();
