@@ -37,6 +37,7 @@ mod live;
 mod outcomes;
 mod patience;
 mod recovery;
+mod session;
 mod shared;
 mod slot;
 mod status;

@@ -87,6 +87,7 @@ impl<S: Store> Engine<S> {
         let held = held.collect();
         Ok(Counts { pending: txn.pending_count()?, quarantined: txn.quarantined_count()?, held })
     }
+
     /// Lets one of those that wait for the same go with the next batch, to see whether the server takes it now.
     pub fn retry_held(&mut self) {
         self.holding.try_again();

@@ -4,6 +4,7 @@
 
 mod cursor;
 mod digest;
+mod encoding;
 mod hlc;
 mod human;
 mod ids;

@@ -8,46 +8,22 @@
 //! - A token is never empty and never holds `.`, `*`, `>` or whitespace.
 //! - Two ids never share a token (beyond 128 bytes: unless SHA-256 collides), and none has the token of "no audience".
 
+mod method;
 mod parse;
+mod prefix;
+mod rights;
 mod token;
 
 use std::fmt;
-use std::sync::Arc;
 
 use async_nats::Subject;
 use synchrotron_core::model::{AudienceKey, ClientId, UserId};
 
+pub use method::RpcMethod;
 pub use parse::{RpcSubject, SubjectError, UpSubject};
+pub use prefix::{PrefixError, SubjectPrefix};
+pub use rights::{Exports, Rights};
 pub use token::{AudienceToken, UserToken};
-
-/// What a device can ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RpcMethod {
-    /// Opens a session.
-    Session,
-    /// One page of records.
-    Fetch,
-    /// One chunk of a snapshot.
-    Snapshot,
-    /// Digests of audiences.
-    Digest,
-}
-
-impl RpcMethod {
-    /// Every method.
-    pub const ALL: [Self; 4] = [Self::Session, Self::Fetch, Self::Snapshot, Self::Digest];
-
-    /// Its token.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Session => "session",
-            Self::Fetch => "fetch",
-            Self::Snapshot => "snapshot",
-            Self::Digest => "digest",
-        }
-    }
-}
 
 /// One server process, among all that serve one NATS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,50 +43,6 @@ impl fmt::Display for ProcessToken {
     }
 }
 
-/// What every subject begins with: one or more plain tokens.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SubjectPrefix(Arc<str>);
-
-/// Why a text is no prefix.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("subject prefix must be tokens of A-Z a-z 0-9 _ - separated by dots, at most {max} bytes")]
-pub struct PrefixError {
-    /// The longest prefix.
-    pub max: usize,
-}
-
-impl SubjectPrefix {
-    /// The longest prefix, in bytes.
-    pub const MAX_BYTES: usize = 64;
-
-    /// Checks the text and wraps it.
-    ///
-    /// # Errors
-    /// [`PrefixError`] if it is empty, too long, or has other characters than plain ones.
-    pub fn new(prefix: &str) -> Result<Self, PrefixError> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-        let fits = prefix.len() <= Self::MAX_BYTES;
-        if fits && prefix.split('.').all(|token| !token.is_empty() && token.bytes().all(plain)) {
-            Ok(Self(prefix.into()))
-        } else {
-            Err(PrefixError { max: Self::MAX_BYTES })
-        }
-    }
-}
-
-impl Default for SubjectPrefix {
-    /// `sync`.
-    fn default() -> Self {
-        Self("sync".into())
-    }
-}
-
-impl fmt::Display for SubjectPrefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// Where NATS itself tells a connection its rights.
 pub const OWN_RIGHTS: &str = "$SYS.REQ.USER.INFO";
 
@@ -119,24 +51,6 @@ pub const OWN_RIGHTS: &str = "$SYS.REQ.USER.INFO";
 #[must_use]
 pub fn inbox_prefix(user: &UserToken) -> String {
     format!("_INBOX.{user}")
-}
-
-/// What the account of devices has of the account of servers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exports {
-    /// Subjects that devices publish to.
-    pub services: Vec<Subject>,
-    /// Subjects that devices hear.
-    pub streams: Vec<Subject>,
-}
-
-/// What one user may do; nothing else.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rights {
-    /// Subjects that it may publish to.
-    pub publish: Vec<Subject>,
-    /// Subjects that it may subscribe to.
-    pub subscribe: Vec<Subject>,
 }
 
 /// The subjects beneath one prefix.

@@ -20,6 +20,7 @@ mod plans;
 mod reader;
 mod record;
 mod rows;
+mod settings;
 mod status;
 mod tables;
 mod triggers;
@@ -30,13 +31,13 @@ mod work;
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub(crate) use checkpoint::Checkpointer;
 pub use reader::Reader;
+pub use settings::{Durability, SqliteSettings};
 
 use self::capture::Capture;
 use self::checkpoint::Commits;
@@ -44,43 +45,13 @@ use self::migrate::make_sync_tables;
 use self::status::StatusCache;
 use super::{Sql, Store, StoreError, StoreTxn};
 use crate::action::Table;
-use crate::model::{ClientId, UserId};
+use crate::model::UserId;
 
 /// More distinct statements than an app's actions and the engine together have.
 const STATEMENT_CACHE: usize = 256;
 
 /// Enough for the inner pages of the log's indices after a long history; SQLite's own 2 MiB are not.
 const PAGE_CACHE_KIB: u32 = 8 * 1024;
-
-/// How much of the newest work a power cut may take. A crash of the process never takes any.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// What `execute` returned survives a power cut: every commit is synced to disk, but those of what others did while
-    /// nothing is pending. The server has these, and gives them again.
-    #[default]
-    Full,
-    /// Faster; a power cut may take the newest commits, never the database's integrity.
-    Normal,
-}
-
-/// Where and how to open the database.
-#[derive(Debug, Clone)]
-pub struct SqliteSettings {
-    /// The database file; made if absent.
-    pub path: PathBuf,
-    /// The app's own schema, safe to run at every start (`CREATE TABLE IF NOT EXISTS …`).
-    pub schema: String,
-    /// The tables to sync.
-    pub tables: Vec<Table>,
-    /// Whose data it is.
-    pub user_id: UserId,
-    /// The device's id, if the database is new.
-    pub new_client_id: ClientId,
-    /// What a power cut may take.
-    pub durability: Durability,
-    /// How long a write waits for another process's.
-    pub busy_timeout: Duration,
-}
 
 /// The SQLite store.
 #[derive(Debug)]
@@ -284,9 +255,12 @@ impl StoreTxn for SqliteTxn<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use uuid::Uuid;
 
     use super::*;
+    use crate::model::ClientId;
 
     /// SQLite's words: 2 is `FULL`, 1 is `NORMAL`.
     fn synchronous(store: &SqliteStore) -> i64 {

@@ -3,6 +3,8 @@
 //! Place in the journey: every transport decodes, calls one function here, and encodes. Which transport asks makes no
 //! difference. Errors that reach a caller are wire types; what they hide is in the log.
 
+mod publishing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,10 +15,10 @@ use async_trait::async_trait;
 use sqlx_postgres::PgPool;
 use synchrotron_core::model::{AudienceKey, UserId};
 use synchrotron_core::wire::{
-    DigestReply, DigestRequest, Fault, FaultCode, FetchPage, FetchRequest, Outcome, Session, SessionRequest, Slice,
+    DigestReply, DigestRequest, Fault, FaultCode, FetchPage, FetchRequest, Outcome, Session, SessionRequest,
     SnapshotChunk, SnapshotRequest, UploadBatch,
 };
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
@@ -33,10 +35,9 @@ use crate::observe::observe;
 use crate::outbox::Announcer;
 use crate::read::ReadError;
 use crate::settings::Settings;
-use crate::slices::Past;
 use crate::snapshot::Snapshots;
 use crate::trouble::unavailable;
-use crate::{outbox, pg, telemetry};
+use crate::{pg, telemetry};
 
 pub use crate::outbox::{Fresh, OutboxId};
 pub use crate::snapshot::ProcessId;
@@ -223,61 +224,6 @@ impl Service {
             self.inner.committed.send_modify(|count| *count += 1);
         }
         outcome
-    }
-
-    /// Publishes a batch of committed plain SQL writes to tracked tables; returns how many row changes it was made of. None
-    /// are left, or another server is publishing them, if there were none. Any number of processes may call this.
-    ///
-    /// # Errors
-    /// [`FaultCode::Unavailable`]: everything is as it was.
-    pub async fn pick_up_sql_writes(&self) -> Result<usize, Fault> {
-        let Inner { pool, settings, catalogue, committed, announcer, .. } = &*self.inner;
-        let picked = capture::pick_up(pool, settings, catalogue).await;
-        let count = picked.map_err(|error| unavailable("sql writes", &error))?;
-        if count > 0 {
-            committed.send_modify(|count| *count += 1);
-            announcer.tell(Fresh::new());
-        }
-        Ok(count)
-    }
-
-    /// The oldest slices that are committed and not yet marked as published, of any process.
-    ///
-    /// # Errors
-    /// [`FaultCode::Unavailable`].
-    pub async fn unpublished_slices(&self, limit: usize) -> Result<Vec<(OutboxId, Slice)>, Fault> {
-        outbox::unpublished(&self.inner.pool, limit).await.map_err(|error| unavailable("outbox", &error))
-    }
-
-    /// Forgets slices that a carrier has taken.
-    ///
-    /// # Errors
-    /// [`FaultCode::Unavailable`].
-    pub async fn mark_published(&self, ids: &[OutboxId]) -> Result<(), Fault> {
-        outbox::forget(&self.inner.pool, ids).await.map_err(|error| unavailable("outbox", &error))
-    }
-
-    /// Slices of the newest part of the log that is as long as `newest`, or of all of it; for carriers that lost theirs.
-    pub(crate) async fn past_slices(&self, newest: Option<Duration>) -> Result<Past, Fault> {
-        Past::open(&self.inner.pool, newest).await.map_err(|error| unavailable("past slices", &error))
-    }
-
-    /// The next of them; `None` at the end.
-    pub(crate) async fn next_past_slices(&self, past: &mut Past) -> Result<Option<Vec<Slice>>, Fault> {
-        past.next().await.map_err(|error| unavailable("past slices", &error))
-    }
-
-    /// Counts this process's commits: changes after each, so that a publisher can act at once.
-    #[must_use]
-    pub fn committed(&self) -> watch::Receiver<u64> {
-        self.inner.committed.subscribe()
-    }
-
-    /// The slices of this process's commits, each as soon as it is committed, so that a publisher need not read it first;
-    /// none when there are others in the outbox. Whoever misses some finds them by [`Self::unpublished_slices`].
-    #[must_use]
-    pub fn fresh_slices(&self) -> broadcast::Receiver<Arc<Fresh>> {
-        self.inner.announcer.listen()
     }
 
     /// The user's audiences now.
