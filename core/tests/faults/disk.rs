@@ -53,6 +53,21 @@ fn u29_a_full_disk_is_named_keeps_nothing_and_ends_when_there_is_space() {
     assert_eq!(alice.cursor(), 11);
 }
 
+/// The server gives again what others did. What became of this device's own, the app was told.
+#[test]
+fn what_may_decide_something_of_this_devices_own_is_synced_and_nothing_else_that_arrives() {
+    let Standoff { folder, arrivals } = standoff();
+    let mut alice = Device::open(folder.path(), ALICE);
+    alice.integrate(&arrivals).expect("integrates");
+    assert!(alice.switch.take_synced(), "beneath what is pending");
+    let fresh = tempfile::tempdir().expect("a folder");
+    let mut other = Device::open(fresh.path(), ALICE);
+    other.begin_session();
+    assert!(other.switch.take_synced(), "a session is kept");
+    other.integrate(&arrivals).expect("integrates");
+    assert!(!other.switch.take_synced(), "nothing is pending");
+}
+
 #[test]
 fn u29_a_busy_database_is_named_and_waited_for() {
     let Standoff { folder, arrivals } = standoff();
