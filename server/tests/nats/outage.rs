@@ -99,6 +99,31 @@ async fn a_call_in_flight_ends_with_the_connection() {
 }
 
 #[tokio::test]
+async fn an_upload_that_no_stream_takes_is_told_at_once() {
+    let nats = nats().await;
+    let stack = Stack::start_on(&nats, |_| {}).await;
+    let alice = stack.device("alice", &["project:1"]).await;
+    let admin = jetstream::new(stack.admin().await);
+    let Stack { server, .. } = stack;
+    server.shutdown().await;
+    let names: Vec<_> = admin.stream_names().map(|name| name.expect("lists")).collect().await;
+    let up = names.iter().find(|name| name.ends_with("UP")).expect("the stream of uploads");
+    let refused = async |why: &str| {
+        let asked = Instant::now();
+        let outcome = alice.network.upload(&alice.seat("s1", "project:1")).await;
+        let Err(NetworkError::Unavailable { detail, .. }) = &outcome else { panic!("{outcome:?}") };
+        assert!(detail.contains(why), "{detail}");
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    };
+    let mut config = admin.get_stream(up).await.expect("there").cached_info().config.clone();
+    config.max_message_size = 16;
+    admin.update_stream(config).await.expect("updated");
+    refused("refuses").await;
+    admin.delete_stream(up).await.expect("deleted");
+    refused("no stream").await;
+}
+
+#[tokio::test]
 async fn what_was_committed_in_an_outage_is_published_after_it() {
     let nats = nats().await;
     let stack = Stack::start_on(&nats, |_| {}).await;
